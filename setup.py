@@ -1,0 +1,58 @@
+"""compalign's packaging: each folder at the top of the repository becomes one module of the `compalign` namespace."""
+
+from setuptools import setup
+
+# Import name -> folder. Listed rather than discovered, so that nothing generic ("data", "scripts") can reach site-packages.
+FOLDERS = {
+    "compalign.modeling": "modeling",
+    "compalign.modeling.degla_clip": "modeling/degla_clip",
+    "compalign.modeling.ce_clip": "modeling/ce_clip",
+    "compalign.trainers": "trainers",
+    "compalign.data": "data",
+    "compalign.data.scenes": "data/scenes",
+    "compalign.data.negatives": "data/negatives",
+    "compalign.evaluation": "evaluation",
+    "compalign.evaluation.benchmarks": "evaluation/benchmarks",
+    "compalign.hub_cards": "hub_cards",
+    "compalign.scripts": "scripts",
+}
+
+EXTRAS = {
+    "negatives": ["spacy>=3.8"],
+    "eval": ["evaluate>=0.4.6"],
+    "hub": ["jinja2>=3.1"],
+    "deepspeed": ["deepspeed>=0.18.9,<0.19.8"],
+    "dev": ["pytest>=8", "pytest-cov>=5", "ruff>=0.14", "build>=1.2", "setuptools>=77", "wheel>=0.45"],
+}
+
+setup(
+    name="compalign",
+    version="0.1.0",
+    description="Compositional alignment of vision-language models on the Hugging Face stack.",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=list(FOLDERS),
+    package_dir=FOLDERS,
+    package_data={
+        "compalign.data.negatives": ["*.json"],
+        "compalign.hub_cards": ["*.md", "*.yaml", "released/*/*"],
+        "compalign.scripts": ["recipes/*.yaml"],
+    },
+    install_requires=[
+        "torch>=2.11",
+        "transformers>=5.17,<6",
+        "accelerate>=1.15",
+        "datasets>=5",
+        "peft>=0.21",
+        "huggingface_hub>=1.5",
+        "safetensors>=0.8",
+        "numpy>=2",
+        "pillow>=12",
+        "pyyaml>=6",
+        "matplotlib>=3.10",
+        "textblob>=0.20",
+        "jinja2>=3.1",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["compalign=compalign.scripts.cli:main"]},
+)
