@@ -1,0 +1,14 @@
+"""Losses, trainers and their arguments: one file a method."""
+
+from .ceclip import CECLIPArguments, CECLIPTrainer
+from .degla import DeGLAArguments, DeGLATrainer
+from .negclip import NegCLIPArguments, NegCLIPTrainer
+
+__all__ = [
+    "CECLIPArguments",
+    "CECLIPTrainer",
+    "DeGLAArguments",
+    "DeGLATrainer",
+    "NegCLIPArguments",
+    "NegCLIPTrainer",
+]

@@ -1,0 +1,91 @@
+"""CE-CLIP: hard negatives, intra-modal contrast, and a cross-modal rank whose margins grow with the model."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..modeling import CECLIPModel
+from .base import AlignmentArguments, AlignmentTrainer
+from .losses import clip_contrastive, cross_modal_rank, intra_modal_contrast
+
+
+@dataclass
+class CECLIPArguments(AlignmentArguments):
+    """CE-CLIP's recipe; where it differs from `AlignmentArguments` the field says so."""
+
+    learning_rate: float = field(default=5e-6, metadata={"help": "The last released script's."})
+    rank_weight: float = field(default=0.2, metadata={"help": "Weight of the cross-modal rank; 0 switches it off."})
+    intra_modal_weight: float = field(default=0.2, metadata={"help": "Weight of the intra-modal contrast; 0: off."})
+    rank_rule: Literal["mean", "max", "fixed"] = field(
+        default="mean", metadata={"help": "How the thresholds follow the last batch's gaps."}
+    )
+    rank_upper_bound: float = field(default=10.0, metadata={"help": "Largest threshold, in logits (100 x cosine)."})
+    intra_modal_negatives: Literal["batch", "own", "head"] = field(
+        default="batch", metadata={"help": "Which negatives a caption meets in the intra-modal contrast."}
+    )
+    as_released: bool = field(
+        default=False,
+        metadata={
+            "help": "As the published code: invalid negatives take part in the contrast, thresholds follow its "
+            "arithmetic and start from 0 in every epoch."
+        },
+    )
+
+
+class CECLIPTrainer(AlignmentTrainer):
+    """Trains a `CECLIPModel`, whose `rank_threshold` buffer is the state of the curriculum.
+
+    Reference:
+        Contrasting intra-modal and ranking cross-modal hard negatives, https://huggingface.co/papers/2306.08832.
+    """
+
+    _name = "CE-CLIP"
+    _paper = "2306.08832"
+
+    def __init__(self, model: CECLIPModel, args: CECLIPArguments, **kwargs: Any):
+        thresholds = len(model.rank_threshold)
+        if thresholds != args.num_negatives:
+            raise ValueError(
+                f"the model keeps {thresholds} rank thresholds but num_negatives is {args.num_negatives}: set "
+                f"num_negatives to {thresholds}, or load the model with num_negatives={args.num_negatives}"
+            )
+        super().__init__(model, args, **kwargs)
+        self._threshold_epoch = 0
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Contrast + rank_weight * cross-modal rank + intra_modal_weight * intra-modal contrast."""
+        args = self.args
+        outputs, batch = self.embed(model, inputs)
+        embeddings = (batch.image, batch.caption, batch.negative, batch.logit_scale)
+        mask = batch.negative_mask
+
+        def contrast():
+            return clip_contrastive(
+                batch.image, batch.caption, batch.logit_scale, batch.negative, None if args.as_released else mask
+            )
+
+        def rank():
+            threshold = self.thresholds()
+            loss, following = cross_modal_rank(*embeddings, threshold, mask, args.rank_rule, args.as_released)
+            if self.model.training:
+                threshold.copy_(following if args.rank_rule == "fixed" else following.clamp(0, args.rank_upper_bound))
+            return loss
+
+        def intra_modal():
+            return intra_modal_contrast(*embeddings, mask, args.intra_modal_negatives)
+
+        terms = {
+            "contrast": (1.0, contrast),
+            "rank": (args.rank_weight, rank),
+            "intra_modal": (args.intra_modal_weight, intra_modal),
+        }
+        loss = self.weighted_sum(terms, inputs["row"])
+        return (loss, outputs) if return_outputs else loss
+
+    def thresholds(self):
+        """The model's buffer; the published code forgets it with every epoch."""
+        threshold = self.accelerator.unwrap_model(self.model).rank_threshold
+        epoch = int(self.state.epoch or 0)
+        if self.args.as_released and epoch != self._threshold_epoch:
+            threshold.zero_()
+        self._threshold_epoch = epoch
+        return threshold

@@ -1,0 +1,64 @@
+"""NegCLIP: contrast with hard negative captions, and with the images and captions of near neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .base import AlignmentArguments, AlignmentTrainer
+from .collators import AlignmentCollator
+from .losses import clip_contrastive
+from .rows import RowsWithNeighbors
+
+
+@dataclass
+class NegCLIPArguments(AlignmentArguments):
+    """NegCLIP's recipe; where it differs from `AlignmentArguments` the field says so."""
+
+    weight_decay: float = field(default=0.2, metadata={"help": "0.2, open_clip's default, which the release uses."})
+    num_negatives: int = field(default=1, metadata={"help": "One hard caption a caption."})
+    negative_choice: Literal["first", "random"] = field(
+        default="random", metadata={"help": "A random one of a caption's hard captions, another each epoch."}
+    )
+
+
+class NegCLIPTrainer(AlignmentTrainer):
+    """Trains any CLIP-like model on captions with hard negatives; rows may name `neighbors`.
+
+    With B rows that name neighbours, 2B images meet 4B texts: the rows' and the neighbours' images, captions and hard
+    captions. Rows without neighbours make the plain batch of B images and 2B texts.
+
+    Reference:
+        When and why vision-language models behave like bags-of-words, https://huggingface.co/papers/2210.01936.
+    """
+
+    _name = "NegCLIP"
+    _paper = "2210.01936"
+
+    @staticmethod
+    def index_rows(rows: Any, args: NegCLIPArguments) -> RowsWithNeighbors:
+        return RowsWithNeighbors(rows, args.on_bad_row, args.seed)
+
+    @staticmethod
+    def make_collator(processor, model, args: NegCLIPArguments) -> AlignmentCollator:
+        return NeighborCollator(**vars(AlignmentTrainer.make_collator(processor, model, args)))
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Images against all captions and hard captions, captions against images."""
+        outputs, batch = self.embed(model, inputs)
+        terms = {
+            "contrast": (
+                1.0,
+                lambda: clip_contrastive(
+                    batch.image, batch.caption, batch.logit_scale, batch.negative, batch.negative_mask
+                ),
+            ),
+        }
+        loss = self.weighted_sum(terms, inputs["row"])
+        return (loss, outputs) if return_outputs else loss
+
+
+class NeighborCollator(AlignmentCollator):
+    """Lays out rows and neighbours: first all rows, then their neighbours in the same order."""
+
+    def __call__(self, rows: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+        return super().__call__([row for group in zip(*rows, strict=True) for row in group])

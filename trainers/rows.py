@@ -1,0 +1,76 @@
+"""A dataset as the trainers read it: rows that know where they stand, and unreadable images that stop no run."""
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class IndexedRows(Dataset):
+    """Rows with their index and the epoch, from which every random choice about a sample is drawn.
+
+    A row whose image cannot be read is replaced by the next readable one, named and counted once per process that
+    meets it, so that every process still makes as many batches.
+
+    Args:
+        rows (`Sequence`): Anything with a length and rows as dictionaries: a `datasets.Dataset`, a list, a map-style
+            dataset.
+        on_bad_row (`str`): `"skip"` to replace unreadable rows, `"raise"` to stop at the first.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], on_bad_row: str = "skip"):
+        self.rows = rows
+        self.on_bad_row = on_bad_row
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers must see it change
+        self._bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each pass."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        for offset in range(len(self)):
+            candidate = (index + offset) % len(self)
+            if candidate in self._bad:
+                continue
+            try:
+                row = self.rows[candidate]
+            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises on damaged files
+                self._meet_bad_row(candidate, error)
+                continue
+            return {**row, "row": index, "epoch": int(self._epoch)}
+        raise ValueError(f"no readable row among {len(self)}")
+
+    def _meet_bad_row(self, index: int, error: Exception) -> None:
+        """Name the row, or stop the run."""
+        if self.on_bad_row == "raise":
+            raise ValueError(f"row {index} cannot be read: {error}") from error
+        self._bad.add(index)
+        logger.warning(
+            "row %d cannot be read and is replaced by the next: %s (%d so far)", index, error, len(self._bad)
+        )
+
+
+class RowsWithNeighbors(IndexedRows):
+    """Rows of NegCLIP: each comes with one of its nearest-neighbour rows, another one each epoch.
+
+    An item is a list: the row, and, where the column `neighbors` names any, one of them.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], on_bad_row: str = "skip", seed: int = 0):
+        super().__init__(rows, on_bad_row)
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        row = super().__getitem__(index)
+        neighbors = row.get("neighbors") or [index]
+        draw = random.Random(f"neighbor/{self.seed}/{row['epoch']}/{index}")
+        return [row, super().__getitem__(draw.choice(neighbors))]
