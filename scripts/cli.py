@@ -1,0 +1,37 @@
+"""The `compalign` command: one module a subcommand, imported only when it is called."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "demo": "fine-tune NegCLIP, CE-CLIP and DeGLA from the small base model and compare them",
+    "evaluate": "evaluate models on benchmarks",
+    "negatives": "propose hard negative captions for a caption file",
+}
+
+
+def usage() -> str:
+    """What `compalign --help` prints."""
+    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(["usage: compalign COMMAND [--config recipe.yaml] [--flag value ...]", "", *lines])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; user errors end with their message and status 2, not with a traceback."""
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if command in ("-h", "--help"):
+        print(usage())
+        return 0
+    if command not in COMMANDS:
+        print(f"compalign: unknown command {command!r}; accepted: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        importlib.import_module(f"compalign.scripts.{command}").main(rest)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"compalign {command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Train the small base model from scratch on web-like captions of generated scenes.
+
+    python -m compalign.scripts.train_scenes_base --config scripts/recipes/scenes_base.yaml
+
+Plain contrastive loss, no hard negatives: like real CLIP it recognises things and hardly understands composition.
+The folder it writes loads with `AutoModel.from_pretrained` and `AutoProcessor.from_pretrained`.
+"""
+
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer, set_seed
+
+from ..data.scenes import SceneDataset
+from ..data.scenes.captions import full_caption
+from ..data.scenes.graph import generate_scene
+from ..data.tokenization import train_clip_tokenizer
+from ..trainers import NegCLIPArguments, NegCLIPTrainer
+from ..trainers.recipe import parse_recipe
+
+CONTEXT_LENGTH = 64
+PIXEL_MEAN, PIXEL_STD = [0.6, 0.6, 0.6], [0.3, 0.3, 0.3]
+TOKENIZER_CAPTIONS = 5000
+
+
+@dataclass
+class BaseArguments:
+    """The shape of the model and the size of its world."""
+
+    scenes: int = field(default=500_000, metadata={"help": "Distinct training scenes."})
+    image_size: int = field(default=64, metadata={"help": "Side of the images in pixels."})
+    patch_size: int = field(default=8, metadata={"help": "Side of a patch in pixels."})
+    embedding_width: int = field(default=64, metadata={"help": "Width of the shared space."})
+    attention_heads: int = field(default=4, metadata={"help": "Heads of both towers."})
+    vision_width: int = field(default=128, metadata={"help": "Width of the image tower."})
+    vision_mlp_width: int = field(default=256, metadata={"help": "Hidden width of its MLPs."})
+    vision_layers: int = field(default=4, metadata={"help": "Layers of the image tower."})
+    text_width: int = field(default=96, metadata={"help": "Width of the text tower."})
+    text_mlp_width: int = field(default=192, metadata={"help": "Hidden width of its MLPs."})
+    text_layers: int = field(default=3, metadata={"help": "Layers of the text tower."})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, save the model and its processor, and keep the log beside them."""
+    shape, args = parse_recipe(BaseArguments, NegCLIPArguments, arguments=arguments, description=__doc__)
+    set_seed(args.seed)
+    processor = make_processor(shape)
+    trainer = NegCLIPTrainer(
+        model=CLIPModel(make_config(shape, processor.tokenizer)),
+        args=args,
+        train_dataset=SceneDataset(
+            shape.scenes, "train", captions="web", num_negatives=0, image_size=shape.image_size, seed=args.seed
+        ),
+        processing_class=processor,
+    )
+    trainer.train()
+    trainer.save_model()
+    log = {"recipe": vars(shape), "log": trainer.state.log_history}
+    Path(args.output_dir, "training_log.json").write_text(json.dumps(log, indent=1) + "\n")
+
+
+def make_processor(shape: BaseArguments) -> CLIPProcessor:
+    """A tokenizer trained on the world's own captions, and pixels as the model wants them."""
+    scenes = map(generate_scene, range(TOKENIZER_CAPTIONS))
+    corpus = [full_caption(scene, random.Random(scene.seed)).text for scene in scenes]
+    side = {"height": shape.image_size, "width": shape.image_size}
+    pixels = CLIPImageProcessor(
+        size=side, do_center_crop=False, do_resize=True, image_mean=PIXEL_MEAN, image_std=PIXEL_STD
+    )
+    return CLIPProcessor(pixels, train_clip_tokenizer(corpus, vocab_size=640, max_length=CONTEXT_LENGTH))
+
+
+def make_config(shape: BaseArguments, tokenizer: CLIPTokenizer) -> CLIPConfig:
+    """CLIP's configuration in the given shape."""
+    common = {
+        "num_attention_heads": shape.attention_heads,
+        "projection_dim": shape.embedding_width,
+        "hidden_act": "quick_gelu",
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": CONTEXT_LENGTH,
+        "hidden_size": shape.text_width,
+        "intermediate_size": shape.text_mlp_width,
+        "num_hidden_layers": shape.text_layers,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "image_size": shape.image_size,
+        "patch_size": shape.patch_size,
+        "hidden_size": shape.vision_width,
+        "intermediate_size": shape.vision_mlp_width,
+        "num_hidden_layers": shape.vision_layers,
+    }
+    return CLIPConfig(
+        text_config={**common, **text}, vision_config={**common, **vision}, projection_dim=shape.embedding_width
+    )
+
+
+if __name__ == "__main__":
+    main()

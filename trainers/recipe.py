@@ -1,0 +1,160 @@
+"""One configuration system: dataclasses, filled from a YAML recipe with flags on top."""
+
+import argparse
+import dataclasses
+import difflib
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPImageProcessor, CLIPProcessor, HfArgumentParser
+from transformers import PreTrainedModel, ProcessorMixin, set_seed
+
+from ..data import NegativeGenerator, load_captions
+from ..data.negatives import prepare
+from ..data.tokenization import clip_tokenizer_from_bpe
+from .base import AlignmentArguments, AlignmentTrainer
+
+
+@dataclass
+class ModelArguments:
+    """Where the weights come from."""
+
+    model: str = field(
+        default="openai/clip-vit-base-patch32", metadata={"help": "Checkpoint to start from: a Hub id or a folder."}
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Random weights in the shape of ViT-B/32 instead; nothing is downloaded."}
+    )
+    bpe_vocabulary: str | None = field(
+        default=None, metadata={"help": "bpe_simple_vocab_16e6.txt.gz, for a processor made without the Hub."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """Where the rows come from."""
+
+    train: str = field(metadata={"help": "Captions: a file, a folder or a Hub id, in any format of load_captions."})
+    images: str | None = field(default=None, metadata={"help": "Folder of the images; default: beside the captions."})
+    only: str | None = field(default=None, metadata={"help": "Text file of the image names to keep."})
+    negatives: Literal["dataset", "rules"] = field(
+        default="dataset", metadata={"help": "Take the negatives of the data, or propose them by rule."}
+    )
+
+
+def parse_recipe(*dataclasses_: type, arguments: Sequence[str] | None = None, description: str = "") -> tuple[Any, ...]:
+    """Fill dataclasses from `--config recipe.yaml` and flags; a flag beats the recipe, the recipe beats the default.
+
+    Args:
+        dataclasses_ (`type`): Dataclasses whose fields are the accepted keys.
+        arguments (`Sequence[str]`, *optional*): Command line without the program; default: this process's.
+        description (`str`): What `--help` says first.
+
+    Returns:
+        `tuple`: one instance a dataclass.
+
+    Raises:
+        ValueError: If the recipe is no mapping, or a key or flag is unknown; the nearest known one is named.
+    """
+    parser = HfArgumentParser(dataclasses_, description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--config", help="YAML recipe; flags on the command line beat it.")
+    known = [item.name for kind in dataclasses_ for item in dataclasses.fields(kind) if item.init]
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    config = _config_path(arguments)
+    if config is not None:
+        recipe = _read_recipe(config)
+        _check_names(recipe, known, f"recipe {config}")
+        parser.set_defaults(**recipe)
+        for action in parser._actions:  # what the recipe states need not be repeated as a flag
+            action.required = action.required and action.dest not in recipe
+    *filled, _, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    _check_names([flag.lstrip("-").split("=")[0] for flag in unknown if flag.startswith("--")], known, "command line")
+    if unknown:
+        raise ValueError(f"command line: {' '.join(unknown)} belongs to no flag")
+    return tuple(filled)
+
+
+def _config_path(arguments: Sequence[str]) -> str | None:
+    """The recipe named on the command line."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    return finder.parse_known_args(arguments)[0].config
+
+
+def _read_recipe(path: str) -> dict[str, Any]:
+    """The recipe's keys and values."""
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"recipe {path} must be a mapping of keys to values, got {type(recipe).__name__}")
+    return recipe
+
+
+def _check_names(names: Sequence[str] | dict, known: Sequence[str], where: str) -> None:
+    """Refuse an unknown key; a typo must not silently train something else."""
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{where}: unknown key {name!r}; the nearest known one is {nearest!r}")
+
+
+def load_model(model_class: type, arguments: ModelArguments, **config: Any) -> PreTrainedModel:
+    """The model to train, in float32.
+
+    Args:
+        model_class (`type`): `AutoModel` or one of our classes.
+        arguments (`ModelArguments`): Checkpoint, or random weights.
+        config: Fields of the configuration to set.
+    """
+    if not arguments.from_scratch:
+        return model_class.from_pretrained(arguments.model, dtype=torch.float32, **config)
+    if model_class is AutoModel:
+        return AutoModel.from_config(CLIPConfig(**config))
+    return model_class(model_class.config_class(**config))
+
+
+def load_processor(arguments: ModelArguments) -> ProcessorMixin:
+    """The model's processor, or CLIP's own made from its vocabulary file."""
+    if arguments.bpe_vocabulary is None:
+        return AutoProcessor.from_pretrained(arguments.model)
+    return CLIPProcessor(CLIPImageProcessor(), clip_tokenizer_from_bpe(arguments.bpe_vocabulary))
+
+
+def load_rows(arguments: DataArguments, training: AlignmentArguments, typed: bool = False) -> Any:
+    """The training rows; negatives proposed by rule where the recipe asks for it.
+
+    Args:
+        arguments (`DataArguments`): What to read.
+        training (`AlignmentArguments`): Policy on bad rows, seed, and how many negatives a caption.
+        typed (`bool`): Keep CE-CLIP's columns: relation, adjective, noun, verb.
+    """
+    rows = load_captions(arguments.train, arguments.images, only=arguments.only, on_bad_row=training.on_bad_row)
+    if arguments.negatives == "dataset":
+        return rows
+    return prepare(rows, NegativeGenerator(num_negatives=training.num_negatives, seed=training.seed), typed=typed)
+
+
+def train_and_save(trainer: AlignmentTrainer) -> None:
+    """Train, resume where asked, save the model with its processor, and print time, speed and peak memory."""
+    set_seed(trainer.args.seed)
+    result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.save_model()
+    metrics = {**result.metrics, "peak_memory_bytes": peak_memory_bytes()}
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held: on its GPU, or resident where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,39 @@
+"""Train NegCLIP on any CLIP-like model.
+
+On COCO with NegCLIP's own file of hard captions and neighbours, one GPU:
+
+    accelerate launch trainers/train_negclip.py --config scripts/recipes/negclip_coco.yaml
+
+Small enough for a CPU, with negatives proposed by rule:
+
+    python trainers/train_negclip.py --model CLIP_FOLDER --train captions.jsonl --negatives rules \
+        --output_dir runs/negclip --per_device_train_batch_size 8 --max_steps 20 --use_cpu true
+"""
+
+from compalign.trainers import NegCLIPArguments, NegCLIPTrainer
+from compalign.trainers.recipe import (
+    DataArguments,
+    ModelArguments,
+    load_model,
+    load_processor,
+    load_rows,
+    parse_recipe,
+    train_and_save,
+)
+from transformers import AutoModel
+
+
+def main() -> None:
+    """Read the recipe, train, save."""
+    start, data, args = parse_recipe(ModelArguments, DataArguments, NegCLIPArguments, description=__doc__)
+    trainer = NegCLIPTrainer(
+        model=load_model(AutoModel, start),
+        args=args,
+        train_dataset=load_rows(data, args),
+        processing_class=load_processor(start),
+    )
+    train_and_save(trainer)
+
+
+if __name__ == "__main__":
+    main()
