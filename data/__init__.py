@@ -1,0 +1,7 @@
+"""Captions, images and negatives: everything a trainer or an evaluation reads."""
+
+from .bad_rows import RowReport
+from .captions import load_captions
+from .negatives import Negative, NegativeGenerator
+
+__all__ = ["Negative", "NegativeGenerator", "RowReport", "load_captions"]

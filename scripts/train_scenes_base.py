@@ -13,9 +13,7 @@ from pathlib import Path
 
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer, set_seed
 
-from ..data.scenes import SceneDataset
-from ..data.scenes.captions import full_caption
-from ..data.scenes.graph import generate_scene
+from ..data.scenes import WebSceneDataset, full_caption, generate_scene
 from ..data.tokenization import train_clip_tokenizer
 from ..trainers import NegCLIPArguments, NegCLIPTrainer
 from ..trainers.recipe import parse_recipe
@@ -50,9 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = NegCLIPTrainer(
         model=CLIPModel(make_config(shape, processor.tokenizer)),
         args=args,
-        train_dataset=SceneDataset(
-            shape.scenes, "train", captions="web", num_negatives=0, image_size=shape.image_size, seed=args.seed
-        ),
+        train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed),
         processing_class=processor,
     )
     trainer.train()

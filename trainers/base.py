@@ -282,10 +282,14 @@ class AlignmentTrainer(Trainer):
 
 
 class _StepHooks(TrainerCallback):
-    """Calls the trainer's own hooks around the optimizer step."""
+    """Calls the trainer's own hooks around epochs and optimizer steps."""
 
     def __init__(self, trainer: AlignmentTrainer):
         self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        # With several processes accelerate's loader tells the sampler but forgets the dataset.
+        self.trainer.train_dataset.set_epoch(int(state.epoch))
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer.check_finite()

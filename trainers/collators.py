@@ -33,7 +33,7 @@ def split_captions(text: Tensor, batch: int) -> tuple[Tensor, Tensor]:
 class AlignmentCollator:
     """Make a training batch of images, captions and hard negative captions.
 
-    A row has `image` (PIL), `caption` (str), `negative_captions` (list of str), optionally `negative_mask` (list of
+    A row has `image` (PIL), `caption` (str), optionally `negative_captions` (list of str) and `negative_mask` (list of
     int), and `row` and `epoch` (int), which the trainer adds. With B rows, K negatives and T tokens in the longest text:
 
     ```
@@ -77,7 +77,7 @@ class AlignmentCollator:
 
     def _negatives(self, row: dict[str, Any], draw: random.Random) -> list[tuple[str, int]]:
         """K texts with their validity; an absent one is the caption itself, masked: it costs no longer batch."""
-        texts = row["negative_captions"]
+        texts = row.get("negative_captions") or []
         mask = row.get("negative_mask") or [1] * len(texts)
         slots = list(zip(texts, mask, strict=True))
         if self.negative_choice == "random" and len(slots) > self.num_negatives:

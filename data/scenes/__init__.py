@@ -1,0 +1,65 @@
+"""The generated world: scenes, captions, negatives, questions and benchmarks, each a pure function of a seed."""
+
+from .captions import WEB_MIX, Caption, Mention, Statement, WebMix, full_caption, holds, web_caption
+from .components import Components, Entity, Relation, components
+from .dataset import SceneDataset, WebSceneDataset, sample_negatives, scene_row, web_row
+from .graph import COLOURS, HELD_OUT, PATTERNS, RELATIONS, SHAPES, SIZES, SPLITS, Scene, SceneObject, generate_scene
+from .items import (
+    CompositionItem,
+    RetrievalItem,
+    ZeroShotItem,
+    ZeroShotLabel,
+    composition_items,
+    retrieval_items,
+    zero_shot_items,
+    zero_shot_labels,
+)
+from .negatives import NEGATIVE_KINDS, negative_caption, negative_statement
+from .questions import QUESTION_KINDS, Question, questions
+from .render import render, render_array
+
+__all__ = [
+    "COLOURS",
+    "HELD_OUT",
+    "NEGATIVE_KINDS",
+    "PATTERNS",
+    "QUESTION_KINDS",
+    "RELATIONS",
+    "SHAPES",
+    "SIZES",
+    "SPLITS",
+    "WEB_MIX",
+    "Caption",
+    "Components",
+    "CompositionItem",
+    "Entity",
+    "Mention",
+    "Question",
+    "Relation",
+    "RetrievalItem",
+    "Scene",
+    "SceneDataset",
+    "SceneObject",
+    "Statement",
+    "WebMix",
+    "WebSceneDataset",
+    "ZeroShotItem",
+    "ZeroShotLabel",
+    "components",
+    "composition_items",
+    "full_caption",
+    "generate_scene",
+    "holds",
+    "negative_caption",
+    "negative_statement",
+    "questions",
+    "render",
+    "render_array",
+    "retrieval_items",
+    "sample_negatives",
+    "scene_row",
+    "web_caption",
+    "web_row",
+    "zero_shot_items",
+    "zero_shot_labels",
+]

@@ -1,0 +1,234 @@
+"""What captions are read from: JSON, JSON lines, CSV, TSV, parquet, image folders and data sets, as plain records."""
+
+import csv
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+PICKLES = (".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+@dataclass
+class CaptionSource:
+    """Records as one source states them; nothing in them is checked yet.
+
+    Attributes:
+        name (`str`): The source, as messages call it.
+        container (`str`): "coco" for a JSON object of images and annotations, "imagefolder", "dataset" or "records".
+        columns (`set[str]`): Names of all columns met.
+        records (`list`): One `dict` a row; anything else is a bad row.
+        numbers (`Sequence[int]`): Row numbers for messages: lines of a text file, records from 1 elsewhere.
+        folder (`Path`, *optional*): Where image names start, unless the user says otherwise.
+        pictures (`Dataset`, *optional*): The columns that store pictures, if the source is a data set with any.
+    """
+
+    name: str
+    container: str
+    columns: set[str]
+    records: list[Any]
+    numbers: Sequence[int]
+    folder: Path | None = None
+    pictures: "Dataset | None" = None
+
+
+def read_source(source: "str | Path | Dataset", split: str | None, wanted: Collection[str]) -> CaptionSource:
+    """Read records from a file, a folder, a data set or the Hub.
+
+    Args:
+        source (path, `Dataset`, `DatasetDict` or `str`): What to read; "owner/name" that is no path here is a data set
+            on the Hub.
+        split (`str`, *optional*): Split to take where a source has several.
+        wanted (collection of `str`): Columns to take from a data set; its others may be huge.
+
+    Returns:
+        `CaptionSource`.
+
+    Raises:
+        FileNotFoundError: If nothing is found under that name.
+        ValueError: If the file is damaged, a pickle, or of an unknown kind; if `split` is missing or does not exist.
+    """
+    if not isinstance(source, (str, Path)):
+        return _from_dataset(_one_split(source, split, "the data set"), "the data set", wanted)
+    path = Path(source)
+    if path.is_dir():
+        return _read_folder(path, split, wanted)
+    if path.is_file():
+        if split is not None:
+            raise ValueError(f"split={split!r} was given, but {path} is a single file without splits.")
+        return _read_file(path, wanted)
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)) and path.suffix.lower() not in SUFFIXES + PICKLES:
+        return _from_dataset(_load_from_hub(str(source), split), str(source), wanted)
+    raise FileNotFoundError(f"There is no file or folder {path}.")
+
+
+def _read_file(path: Path, wanted: Collection[str]) -> CaptionSource:
+    """Read one file by its suffix, naming the file and the place if it is damaged."""
+    suffix = path.suffix.lower()
+    if suffix in PICKLES:
+        raise ValueError(
+            f"{path} is a pickle, which can run any code when it is read, so it is not. Where you trust it, convert it "
+            f"once: json.dump(numpy.load(path, allow_pickle=True).tolist(), open('captions.json', 'w'))"
+        )
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(SUFFIXES)}.")
+    try:
+        if suffix == ".parquet":
+            return _read_parquet(path, wanted)
+        if suffix == ".json":
+            return _read_json(path)
+        numbers, records = _read_json_lines(path) if suffix == ".jsonl" else _read_csv(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    return _from_records(path, records, numbers)
+
+
+def _read_json(path: Path) -> CaptionSource:
+    """Read a JSON list of records, or COCO's object, whose annotations are given their image's file name."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if isinstance(document, list):
+        return _from_records(path, document)
+    if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
+        found = f"keys {', '.join(document)}" if isinstance(document, dict) else f"a {type(document).__name__}"
+        raise ValueError(f"{path} holds {found}; wanted is a list of records, or COCO's 'images' and 'annotations'.")
+    try:
+        file_names = {str(image["id"]): image["file_name"] for image in document["images"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: every entry of 'images' needs 'id' and 'file_name'.") from error
+    for annotation in document["annotations"]:
+        if isinstance(annotation, dict):
+            annotation["file_name"] = file_names.get(str(annotation.get("image_id")))
+    return _from_records(path, document["annotations"], container="coco")
+
+
+def _read_json_lines(path: Path) -> tuple[list[int], list[Any]]:
+    """Read one record a line, skipping blank lines."""
+    numbers, records = [], []
+    with open(path, encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    records.append(json.loads(line))
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+                numbers.append(number)
+    return numbers, records
+
+
+def _read_csv(path: Path) -> tuple[list[int], list[dict]]:
+    """Read a table with a header line, separated by tabs if that line holds one, else by commas."""
+    numbers, records = [], []
+    with open(path, encoding="utf-8-sig", newline="") as lines:
+        delimiter = "\t" if "\t" in lines.readline() else ","
+        lines.seek(0)
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        try:
+            for record in reader:
+                records.append(record)
+                numbers.append(reader.line_num)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.reader.line_num}: {error}") from error
+    return numbers, records
+
+
+def _read_parquet(path: Path, wanted: Collection[str]) -> CaptionSource:
+    """Read a parquet file through the data set cache; its footer is read first, as the clearer error of the two."""
+    import pyarrow.parquet
+    from datasets import Dataset
+
+    try:
+        pyarrow.parquet.read_schema(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path} is not a parquet file: {error}") from error
+    source = _from_dataset(Dataset.from_parquet(str(path)), str(path), wanted)
+    source.container, source.folder = "records", path.parent
+    return source
+
+
+def _read_folder(path: Path, split: str | None, wanted: Collection[str]) -> CaptionSource:
+    """Read a folder written by `save_to_disk`, or an image folder with a metadata file."""
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        from datasets import load_from_disk
+
+        return _from_dataset(_one_split(load_from_disk(path), split, str(path)), str(path), wanted)
+    folder = path if split is None else path / split
+    metadata = [folder / name for name in METADATA if (folder / name).is_file()]
+    if not metadata:
+        splits = sorted(child.name for child in path.iterdir() if any((child / name).is_file() for name in METADATA))
+        hint = f" Splits found: {', '.join(splits)}." if splits else ""
+        raise ValueError(f"{folder} holds neither {', '.join(METADATA)} nor a data set written by save_to_disk.{hint}")
+    source = _read_file(metadata[0], wanted)
+    source.container = "imagefolder"
+    return source
+
+
+def _load_from_hub(name: str, split: str | None) -> "Dataset":
+    """Load a data set from the Hub or its local cache."""
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(name, split=split)
+    except OSError as error:
+        raise FileNotFoundError(f"{name!r} is neither a path here nor a data set the Hub gave: {error}") from error
+    return _one_split(loaded, None, name)
+
+
+def _one_split(dataset: Any, split: str | None, name: str) -> "Dataset":
+    """Take the split asked for, or the only one."""
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(dataset, DatasetDict):
+        if split is None and len(dataset) == 1:
+            return next(iter(dataset.values()))
+        if split not in dataset:
+            raise ValueError(f"split={split!r} is not in {name}; its splits are {', '.join(dataset)}.")
+        return dataset[split]
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"captions come from a path, a Dataset or a DatasetDict, not from a {type(dataset).__name__}.")
+    if split is not None and str(dataset.split) != split:
+        raise ValueError(f"split={split!r} was given, but {name} is one data set without splits.")
+    return dataset
+
+
+def _from_records(
+    path: Path, records: list[Any], numbers: Sequence[int] = (), container: str = "records"
+) -> CaptionSource:
+    """Describe records read from a text file."""
+    columns = set().union(*(record for record in records if isinstance(record, dict))) - {None}
+    return CaptionSource(str(path), container, columns, records, numbers or range(1, len(records) + 1), path.parent)
+
+
+def _from_dataset(dataset: "Dataset", name: str, wanted: Collection[str]) -> CaptionSource:
+    """Describe a data set; columns of pictures stay in it, the others become records."""
+    pictures = {column for column, feature in dataset.features.items() if _holds_pictures(feature)}
+    texts = [column for column in dataset.column_names if column in wanted and column not in pictures]
+    records = dataset.select_columns(texts).to_list() if texts else [{}] * len(dataset)
+    return CaptionSource(
+        name,
+        container="dataset",
+        columns=set(dataset.column_names),
+        records=records,
+        numbers=range(1, len(records) + 1),
+        pictures=dataset.select_columns(sorted(pictures)) if pictures else None,
+    )
+
+
+def _holds_pictures(feature: Any) -> bool:
+    """Whether a data set's column stores pictures: as images, as bytes, or as a struct of bytes and a path."""
+    from datasets import Image, Value
+
+    return (
+        isinstance(feature, Image)
+        or feature == Value("binary")
+        or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"})
+    )

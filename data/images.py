@@ -1,0 +1,149 @@
+"""Pictures, opened safely: three known formats, size checked before decoding, names kept inside their folder."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+# Pillow knows dozens of formats; the fewer decoders a file can choose from, the fewer ways it has to do harm.
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = 128_000_000
+
+# What the last bytes of a complete file hold. A WEBP states its length up front, and Pillow refuses a shorter one.
+_ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "WEBP": b""}
+_LAST_BYTES = 64
+# What Pillow raised for files damaged at random.
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+ImageSource = str | Path | bytes | BinaryIO | dict
+
+
+class UnreadableImage(ValueError):
+    """A picture that cannot be used; the message names the file and the cause."""
+
+
+def open_image(source: ImageSource | Image.Image, root: str | Path | None = None) -> Image.Image:
+    """Open a picture as RGB: upright by its EXIF orientation, transparent parts laid on white.
+
+    Args:
+        source (path, `bytes`, binary file, `dict` or `PIL.Image.Image`): The picture. A `dict` is what
+            `datasets.Image(decode=False)` gives, `{"bytes": ..., "path": ...}`; bytes, where there are any, come first.
+        root (`str` or `Path`, *optional*): Folder that a path starts from and must not leave.
+
+    Returns:
+        `PIL.Image.Image` of mode "RGB", decoded.
+
+    Raises:
+        UnreadableImage: If the file is missing, damaged, outside `root`, in another format than JPEG, PNG or WEBP, or
+            larger than `MAX_PIXELS`.
+    """
+    with _named_errors(source) as name:
+        if isinstance(source, Image.Image):
+            return _decoded(source, name)
+        with _stream(source, root) as stream:
+            return _decoded(Image.open(stream, formats=FORMATS), name)
+
+
+def check_image(source: ImageSource, root: str | Path | None = None) -> tuple[int, int]:
+    """Check a picture by its header and its last bytes, so that a broken one is found before training meets it.
+
+    A file without the usual ending may be sound (some cameras append data), so that one is decoded to find out.
+    Damage in the middle of a file is not found.
+
+    Args:
+        source (path, `bytes`, binary file or `dict`): The picture, as for `open_image`.
+        root (`str` or `Path`, *optional*): Folder that a path starts from and must not leave.
+
+    Returns:
+        `(width, height)` in pixels, as stored: before EXIF orientation.
+
+    Raises:
+        UnreadableImage: As `open_image`.
+    """
+    with _named_errors(source) as name, _stream(source, root) as stream:
+        image = Image.open(stream, formats=FORMATS)
+        _refuse_bomb(image, name)
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES))
+        if _ENDINGS[image.format] not in stream.read():
+            stream.seek(0)
+            _decoded(Image.open(stream, formats=FORMATS), name)
+        return image.size
+
+
+def resolve_inside(root: str | Path, name: str | Path) -> Path:
+    """Resolve a file name found in data, refusing to leave the folder it belongs to.
+
+    Args:
+        root (`str` or `Path`): The folder.
+        name (`str` or `Path`): Relative to `root`, or absolute and inside it.
+
+    Returns:
+        Absolute `Path`, symbolic links followed; the file need not exist.
+
+    Raises:
+        ValueError: If `..`, an absolute name or a symbolic link leads outside `root`.
+    """
+    folder = os.path.realpath(root)
+    path = os.path.realpath(os.path.join(folder, name))
+    if os.path.commonpath([folder, path]) != folder:
+        raise ValueError(f"{str(name)!r} leads outside the folder {folder}")
+    return Path(path)
+
+
+@contextmanager
+def _named_errors(source: ImageSource | Image.Image) -> Iterator[str]:
+    """Give the picture's name, and turn whatever Pillow raises into an `UnreadableImage` that says it."""
+    held = source.get("path") if isinstance(source, dict) else source
+    name = str(held) if isinstance(held, (str, Path)) else "picture in memory"
+    try:
+        yield name
+    except UnreadableImage:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"{name}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(f"{name}: not a picture in one of the formats {', '.join(FORMATS)}") from error
+    except _PILLOW_ERRORS as error:
+        raise UnreadableImage(f"{name}: {error}") from error
+
+
+def _stream(source: ImageSource, root: str | Path | None) -> AbstractContextManager[BinaryIO]:
+    """Open the picture's bytes; a file given open stays open."""
+    if isinstance(source, dict):
+        source = source["path"] if source.get("bytes") is None else source["bytes"]
+    if source is None:
+        raise UnreadableImage("the picture has neither bytes nor a path")
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    if isinstance(source, (str, Path)):
+        return open(source if root is None else resolve_inside(root, source), "rb")
+    return nullcontext(source)
+
+
+def _refuse_bomb(image: Image.Image, name: str) -> None:
+    """Refuse a picture too large to decode; its header alone has been read."""
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise UnreadableImage(f"{name}: {image.width} x {image.height} = {pixels} pixels, more than {MAX_PIXELS}")
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    """Decode, turn upright and convert to RGB."""
+    _refuse_bomb(image, name)
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit grey values at 255 instead of scaling them.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,0 +1,200 @@
+"""The scene graph: objects with attributes, placed so that every spatial relation is clearly true or clearly false."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "heart", "ring")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "pink", "cyan", "black")
+SIZES = ("small", "large")
+PATTERNS = ("solid", "striped", "dotted")
+SPLITS = ("train", "validation", "test")
+
+# Where the first object lies, seen from the second; y grows downwards.
+DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+RELATIONS = tuple(DIRECTIONS)
+
+# One shape a colour and one colour a shape (3 and 8 are coprime), so both stay uniform in the training scenes.
+HELD_OUT = frozenset((colour, SHAPES[(3 * index + 1) % len(SHAPES)]) for index, colour in enumerate(COLOURS))
+
+MAX_OBJECTS = 4
+NUM_OBJECTS_WEIGHTS = (0.20, 0.35, 0.33, 0.12)
+
+# Half the side of an object's box, in units of the image side.
+RADII = {"small": (0.12, 0.14), "large": (0.18, 0.20)}
+CROWDED_SCALE = 0.82  # four objects need room; a large one still exceeds every small one (0.148 > 0.14)
+GAP = 0.02
+
+# Along each axis two centres are either aligned or well apart, never in between: no relation is open to opinion.
+ALIGNED = 0.05
+MARGIN = 0.18
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneObject:
+    """One object: its attributes and its place.
+
+    Args:
+        shape (`str`): One of `SHAPES`.
+        colour (`str`): One of `COLOURS`.
+        size (`str`): One of `SIZES`.
+        pattern (`str`): One of `PATTERNS`.
+        centre (`tuple[float, float]`): (x, y) in [0, 1], y downwards.
+        radius (`float`): Half the side of the object's box, in units of the image side.
+    """
+
+    shape: str
+    colour: str
+    size: str
+    pattern: str
+    centre: tuple[float, float]
+    radius: float
+
+    def box(self, image_size: int) -> Box:
+        """Return (left, top, right, bottom) in pixels, the far edge excluded; exactly the pixels that are drawn."""
+        side = max(1, round(2 * self.radius * image_size))
+        left, top = (round((centre - self.radius) * image_size) for centre in self.centre)
+        left, top = (min(max(corner, 0), image_size - side) for corner in (left, top))
+        return left, top, left + side, top + side
+
+    @property
+    def phrase(self) -> str:
+        """Return the full noun phrase, such as "a large striped red circle"."""
+        return f"a {self.size} {self.pattern} {self.colour} {self.shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One to four objects on a plain background; shapes and colours are distinct within a scene.
+
+    Args:
+        objects (`tuple[SceneObject, ...]`): In random order.
+        background (`tuple[int, int, int]`): RGB in [0, 255].
+        seed (`int`): The seed that it, or the scene it is an edit of, was generated from.
+    """
+
+    objects: tuple[SceneObject, ...]
+    background: tuple[int, int, int]
+    seed: int
+
+    def boxes(self, image_size: int) -> list[Box]:
+        """Return each object's box in pixels, (left, top, right, bottom), the far edge excluded."""
+        return [item.box(image_size) for item in self.objects]
+
+    def relations(self) -> list[tuple[int, str, int]]:
+        """Return every true (i, name, j): "object i is name object j"; both directions of a pair are listed."""
+        indices = range(len(self.objects))
+        return [
+            (i, name, j)
+            for i in indices
+            for j in indices
+            if i != j
+            for name in RELATIONS
+            if related(self.objects[i], name, self.objects[j])
+        ]
+
+    def entities(self, image_size: int) -> list[tuple[str, Box]]:
+        """Return each object's full noun phrase with its box in pixels."""
+        return [(item.phrase, item.box(image_size)) for item in self.objects]
+
+    @property
+    def held_out(self) -> bool:
+        """Return whether the scene contains a colour-shape combination that training never shows."""
+        return any((item.colour, item.shape) in HELD_OUT for item in self.objects)
+
+
+def related(first: SceneObject, name: str, second: SceneObject) -> bool:
+    """Return whether `first` lies in the direction `name` of `second`, by at least `MARGIN` between the centres."""
+    along_x, along_y = DIRECTIONS[name]
+    distance_x = first.centre[0] - second.centre[0]
+    distance_y = first.centre[1] - second.centre[1]
+    return along_x * distance_x + along_y * distance_y >= MARGIN
+
+
+def radius_range(size: str, num_objects: int) -> tuple[float, float]:
+    """Return the lowest and the highest radius of an object of this size in a scene of so many objects."""
+    scale = CROWDED_SCALE if num_objects == MAX_OBJECTS else 1.0
+    low, high = RADII[size]
+    return scale * low, scale * high
+
+
+def clearly_apart(first: tuple[float, float], second: tuple[float, float], reach: float) -> bool:
+    """Return whether two centres leave room for radii of sum `reach` and are, on each axis, aligned or well apart."""
+    distance_x, distance_y = abs(first[0] - second[0]), abs(first[1] - second[1])
+    return (
+        max(distance_x, distance_y) >= reach + GAP
+        and not ALIGNED < distance_x < MARGIN
+        and not ALIGNED < distance_y < MARGIN
+    )
+
+
+def _centres(radii: Sequence[float], rng: random.Random) -> list[tuple[float, float]]:
+    """Draw centres inside the image, clearly apart from each other."""
+    while True:
+        centres: list[tuple[float, float]] = []
+        for index, radius in enumerate(radii):
+            free = 1 - 2 * radius
+            for _ in range(12):
+                centre = radius + free * rng.random(), radius + free * rng.random()
+                if all(clearly_apart(centre, centres[k], radius + radii[k]) for k in range(index)):
+                    centres.append(centre)
+                    break
+            else:
+                break
+        if len(centres) == len(radii):
+            return centres
+
+
+def place_objects(pairs: Sequence[tuple[str, str]], rng: random.Random, seed: int) -> Scene:
+    """Give each (colour, shape) pair a size, a pattern and a place.
+
+    Args:
+        pairs (`Sequence[tuple[str, str]]`): One (colour, shape) an object, colours and shapes distinct.
+        rng (`random.Random`): Advanced in place.
+        seed (`int`): Recorded in the scene.
+
+    Returns:
+        `Scene`: The objects in the order of `pairs`.
+    """
+    sizes = [rng.choice(SIZES) for _ in pairs]
+    radii = [rng.uniform(*radius_range(size, len(pairs))) for size in sizes]
+    centres = _centres(radii, rng)
+    grey = rng.randint(205, 245)
+    background = tuple(grey + rng.randint(-8, 8) for _ in range(3))
+    objects = tuple(
+        SceneObject(shape, colour, size, rng.choice(PATTERNS), centre, radius)
+        for (colour, shape), size, centre, radius in zip(pairs, sizes, centres, radii, strict=True)
+    )
+    return Scene(objects, background, seed)
+
+
+def generate_scene(seed: int, num_objects: int | None = None, split: str = "train") -> Scene:
+    """Generate a scene as a pure function of its arguments.
+
+    Scenes of "train" and "validation" contain no combination of `HELD_OUT`; scenes of "test" contain at least one.
+    Within that, colours and shapes are uniform. The splits draw from different streams, so equal seeds share nothing.
+
+    Args:
+        seed (`int`): Any integer.
+        num_objects (`int`, *optional*): 1 to 4; by default drawn with `NUM_OBJECTS_WEIGHTS`.
+        split (`str`): One of `SPLITS`.
+
+    Returns:
+        `Scene`: With distinct shapes, distinct colours and no overlap.
+
+    Raises:
+        ValueError: If `split` or `num_objects` is not one of the accepted values.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; accepted: {', '.join(SPLITS)}")
+    if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
+        raise ValueError(f"num_objects is {num_objects}; accepted: 1 to {MAX_OBJECTS}, or None to draw it")
+    rng = random.Random(f"scene/{split}/{seed}")
+    if num_objects is None:
+        (num_objects,) = rng.choices(range(1, MAX_OBJECTS + 1), NUM_OBJECTS_WEIGHTS)
+    while True:
+        pairs = list(zip(rng.sample(COLOURS, num_objects), rng.sample(SHAPES, num_objects), strict=True))
+        if (split == "test") != HELD_OUT.isdisjoint(pairs):
+            return place_objects(pairs, rng, seed)

@@ -1,0 +1,238 @@
+"""Benchmarks over the generated world: caption choice, retrieval and zero-shot classification."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations, islice
+from typing import NamedTuple
+
+from .captions import Caption, Mention, Statement, find, full_caption, holds
+from .graph import (
+    COLOURS,
+    DIRECTIONS,
+    HELD_OUT,
+    MAX_OBJECTS,
+    SHAPES,
+    Scene,
+    SceneObject,
+    clearly_apart,
+    generate_scene,
+    place_objects,
+    radius_range,
+)
+from .negatives import attribute_slots, changes_of, first_false, negative_statement, rewritten, with_foil
+
+
+@dataclass(frozen=True)
+class CompositionItem:
+    """One scene, a caption that is true of it and one that is false.
+
+    Args:
+        scene (`Scene`): The image to draw.
+        caption (`str`): True of the scene.
+        negative (`str`): False of the scene.
+        kind (`str`): One of `NEGATIVE_KINDS`.
+        pair (`int`): The other item of this number has the same two captions the other way round.
+    """
+
+    scene: Scene
+    caption: str
+    negative: str
+    kind: str
+    pair: int
+
+
+class RetrievalItem(NamedTuple):
+    """A scene and a caption that no other item has."""
+
+    scene: Scene
+    caption: str
+
+
+class ZeroShotLabel(NamedTuple):
+    """A class of the zero-shot benchmark; `held_out` says that training never shows it."""
+
+    colour: str
+    shape: str
+    prompt: str
+    held_out: bool
+
+
+class ZeroShotItem(NamedTuple):
+    """A scene of one object and the index of its class in `zero_shot_labels()`."""
+
+    scene: Scene
+    label: int
+
+
+def _contrast(scene: Scene, kind: str, rng: random.Random) -> tuple[Caption, Caption] | None:
+    """Return a true and a false caption that differ by `kind`, or None where the scene allows none."""
+    caption = full_caption(scene, rng)
+    true = caption.statement
+    if kind == "add_object":
+        # The true caption ends with an object that is there: were it simply shorter, its length would give it away.
+        base = true._replace(mentions=true.mentions[:-1])
+        if len(base.mentions) < (1 if true.relation is None else 2):
+            return None
+        false = first_false(scene, with_foil(base, true.mentions[-1], rng))
+    elif kind == "add_attribute":
+        # Likewise, both captions state a further attribute, one of them rightly.
+        slots = attribute_slots(true, said=False)
+        if not slots:
+            return None
+        index, attribute = rng.choice(slots)
+        false = first_false(scene, changes_of(scene, true, [(index, attribute)], rng))
+        mention = true.mentions[index]
+        actual = getattr(find(scene, mention), attribute)
+        true = rewritten(true, {index: mention._replace(**{attribute: actual})})
+    else:
+        false = negative_statement(scene, true, kind, rng)
+    return None if false is None else (caption._replace(statement=true), caption._replace(statement=false))
+
+
+def _turned(item: SceneObject, before: str, after: str) -> SceneObject:
+    """Mirror or transpose the object's place so that everything `before` another object comes to lie `after` it."""
+    x, y = item.centre
+    (from_x, from_y), (to_x, to_y) = DIRECTIONS[before], DIRECTIONS[after]
+    if (from_x == 0) != (to_x == 0):
+        x, y = y, x
+    if from_x + from_y != to_x + to_y:
+        x, y = (x, 1 - y) if to_x == 0 else (1 - x, y)
+    return replace(item, centre=(x, y))
+
+
+def _resized(item: SceneObject, size: str, num_objects: int) -> SceneObject:
+    """Give the object another size, with a radius at the same place in the range of that size."""
+    low, high = radius_range(item.size, num_objects)
+    new_low, new_high = radius_range(size, num_objects)
+    radius = new_low + (item.radius - low) / (high - low) * (new_high - new_low)
+    return replace(item, size=size, radius=radius)
+
+
+def _repainted(item: SceneObject, mention: Mention, num_objects: int) -> SceneObject:
+    """Give the object what a mention says, and leave the rest of it."""
+    if mention.size not in (None, item.size):
+        item = _resized(item, mention.size, num_objects)
+    said = {name: value for name, value in mention._asdict().items() if value is not None}
+    return replace(item, **said)
+
+
+def _is_scene(objects: tuple[SceneObject, ...]) -> bool:
+    """Return whether the objects could have been generated: distinct, inside the image, clearly apart."""
+    return (
+        len({item.shape for item in objects}) == len({item.colour for item in objects}) == len(objects)
+        and all(item.radius <= centre <= 1 - item.radius for item in objects for centre in item.centre)
+        and all(clearly_apart(a.centre, b.centre, a.radius + b.radius) for a, b in combinations(objects, 2))
+    )
+
+
+def _counterpart(scene: Scene, true: Statement, false: Statement) -> Scene | None:
+    """Change the scene as little as needed for the two statements to exchange their truth, or return None."""
+    if true.relation != false.relation:
+        objects = tuple(_turned(item, true.relation, false.relation) for item in scene.objects)
+    else:
+        wanted = {find(scene, old).shape: new for old, new in zip(true.mentions, false.mentions, strict=True)}
+        objects = tuple(
+            _repainted(item, wanted[item.shape], len(scene.objects)) if item.shape in wanted else item
+            for item in scene.objects
+        )
+    other = replace(scene, objects=objects)
+    return other if _is_scene(objects) and holds(other, false) and not holds(other, true) else None
+
+
+def _pairs(kind: str, split: str, rng: random.Random) -> Iterator[tuple[CompositionItem, CompositionItem]]:
+    """Yield pairs of items without end: two captions, and a scene for each of them to be true of."""
+    number = 0
+    while True:
+        scene = generate_scene(rng.getrandbits(48), split=split)
+        captions = _contrast(scene, kind, rng)
+        if captions is None:
+            continue
+        true, false = captions
+        other = _counterpart(scene, true.statement, false.statement)
+        if other is None:
+            continue
+        pair = [
+            CompositionItem(scene, true.text, false.text, kind, number),
+            CompositionItem(other, false.text, true.text, kind, number),
+        ]
+        rng.shuffle(pair)
+        yield tuple(pair)
+        number += 1
+
+
+def composition_items(kind: str, count: int, split: str = "test", seed: int = 0) -> list[CompositionItem]:
+    """Return items that ask for the true one of two captions, and that nobody can answer without the image.
+
+    Items come in pairs: two captions, and two scenes that differ as little as needed for each caption to be true of
+    one and false of the other. Every text-only score (length, likelihood, grammar) therefore prefers the false caption
+    exactly as often as the true one: it is at 50 % by construction, for each even `count`.
+
+    SugarCrepe's negatives of the "add" kinds say more than their captions, so length gives them away, and no scene
+    makes the longer one true and the shorter one false. Here both captions add something, an object or an attribute,
+    and one of the two is there.
+
+    At least one scene of each pair of split "test" contains a combination of `HELD_OUT`; in the other splits neither
+    does.
+
+    Args:
+        kind (`str`): One of `NEGATIVE_KINDS`.
+        count (`int`): Number of items; even numbers keep all pairs whole.
+        split (`str`): One of `SPLITS`.
+        seed (`int`): Items are a pure function of the arguments.
+
+    Returns:
+        `list[CompositionItem]`: The items of a pair are adjacent, in random order.
+
+    Raises:
+        ValueError: If `kind` or `split` is unknown.
+    """
+    rng = random.Random(f"composition/{kind}/{split}/{seed}")
+    pairs = _pairs(kind, split, rng)
+    return [item for pair in islice(pairs, (count + 1) // 2) for item in pair][:count]
+
+
+def retrieval_items(count: int, split: str = "test", seed: int = 0) -> list[RetrievalItem]:
+    """Return scenes of two to four objects with distinct full captions.
+
+    A caption may leave things out, so that now and then it is also true of another item's scene.
+
+    Args:
+        count (`int`): Number of items.
+        split (`str`): One of `SPLITS`.
+        seed (`int`): Items are a pure function of the arguments.
+
+    Returns:
+        `list[RetrievalItem]`: No caption occurs twice.
+    """
+    rng = random.Random(f"retrieval/{split}/{seed}")
+    scenes: dict[str, Scene] = {}
+    while len(scenes) < count:
+        scene = generate_scene(rng.getrandbits(48), rng.randint(2, MAX_OBJECTS), split)
+        scenes.setdefault(full_caption(scene, rng).text, scene)
+    return [RetrievalItem(scene, caption) for caption, scene in scenes.items()]
+
+
+def zero_shot_labels() -> list[ZeroShotLabel]:
+    """Return every colour-shape pair with its prompt, such as "a red circle"."""
+    return [
+        ZeroShotLabel(colour, shape, f"a {colour} {shape}", (colour, shape) in HELD_OUT)
+        for colour in COLOURS
+        for shape in SHAPES
+    ]
+
+
+def zero_shot_items(count: int, seed: int = 0) -> list[ZeroShotItem]:
+    """Return scenes of one object each, the classes of `zero_shot_labels()` in turn.
+
+    Args:
+        count (`int`): Number of items; multiples of 64 keep the classes balanced.
+        seed (`int`): Items are a pure function of the arguments.
+
+    Returns:
+        `list[ZeroShotItem]`: Scenes that no training split shares. Report held-out classes apart from the others.
+    """
+    labels = zero_shot_labels()
+    rng = random.Random(f"zero_shot/{seed}")
+    turns = [k % len(labels) for k in range(count)]
+    return [ZeroShotItem(place_objects([labels[k][:2]], rng, seed), k) for k in turns]

@@ -1,0 +1,103 @@
+"""CLIP tokenizers: the published one from its merges file, a tiny one trained in memory, and how far to pad."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPTokenizer, PretrainedConfig
+
+START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
+
+# In code-point order the 256 byte symbols stand in the order of OpenAI's own table, so list positions are CLIP's ids.
+BYTE_SYMBOLS = sorted(ByteLevel.alphabet())
+UNITS = BYTE_SYMBOLS + [symbol + "</w>" for symbol in BYTE_SYMBOLS]
+CLIP_VOCABULARY = 49408
+
+# Causal text towers read at the end-of-text token, with their text-only forms.
+CAUSAL_TEXT_MODELS = frozenset({"clip", "degla_clip", "ce_clip", "clip_text_model"})
+
+
+def clip_tokenizer_from_bpe(path: str | Path) -> CLIPTokenizer:
+    """Build CLIP's own tokenizer from OpenAI's `bpe_simple_vocab_16e6.txt.gz`, without the Hub.
+
+    The ids equal those of OpenAI's and open_clip's `SimpleTokenizer`, up to what those do to the text beforehand:
+    they repair it with `ftfy` and call `html.unescape` twice. A caption with HTML entities ("salt &amp; pepper"),
+    curly quotes, full-width letters or mis-decoded UTF-8 therefore needs that cleaning first to get the same ids.
+
+    Args:
+        path (`str` or `Path`): The gzipped merges file.
+
+    Returns:
+        `CLIPTokenizer` with 49408 entries, 77 tokens at most (with start and end), padded with `<|endoftext|>`.
+
+    Raises:
+        ValueError: If the file is not gzipped text or holds fewer merges than CLIP's vocabulary needs.
+    """
+    try:
+        lines = gzip.decompress(Path(path).read_bytes()).decode("utf-8").splitlines()
+    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a gzipped merges file: {error}") from error
+    needed = CLIP_VOCABULARY - len(UNITS) - 2
+    # The first line is a header, and the file lists more merges than CLIP uses.
+    merges = [tuple(line.split()) for line in lines[1 : needed + 1]]
+    if len(merges) < needed or any(len(merge) != 2 for merge in merges):
+        raise ValueError(f"{path} holds {len(merges)} merges of two symbols at most; CLIP's vocabulary needs {needed}.")
+    return _clip_tokenizer(merges, max_length=77)
+
+
+def train_clip_tokenizer(corpus: Iterable[str], vocab_size: int, max_length: int) -> CLIPTokenizer:
+    """Train a small CLIP tokenizer on texts; the same texts always give the same ids.
+
+    All 512 byte units of CLIP's vocabulary are kept, seen or not. A tokenizer from `train_new_from_iterator` keeps
+    only the word endings it met and turns every other one into `<|endoftext|>`, where CLIP stops reading; it also
+    numbers them differently in every run. As in CLIP's own vocabulary, `<|endoftext|>` has the largest id, so both
+    ways in which CLIP finds the end of a text (the first `eos_token_id`, or the largest id) agree.
+
+    Args:
+        corpus (iterable of `str`): The training texts.
+        vocab_size (`int`): Wanted number of entries, at least 514; fewer come out when the corpus runs out of merges.
+        max_length (`int`): Longest text in tokens, with start and end (`model_max_length`).
+
+    Returns:
+        `CLIPTokenizer`; copy its `bos_token_id`, `eos_token_id`, `pad_token_id` and length into `CLIPTextConfig`.
+
+    Raises:
+        ValueError: If `vocab_size` leaves no room for the byte units and the two special tokens.
+    """
+    if vocab_size < len(UNITS) + 2:
+        raise ValueError(f"vocab_size={vocab_size} is less than {len(UNITS) + 2}: the byte units, start and end.")
+    untrained = CLIPTokenizer().backend_tokenizer
+    # Passed as special tokens, the units get fixed ids; met in the corpus, they would get those of a hash map's order.
+    trainer = BpeTrainer(
+        vocab_size=vocab_size - 2, special_tokens=UNITS, end_of_word_suffix="</w>", show_progress=False
+    )
+    untrained.train_from_iterator(corpus, trainer)
+    merges = [tuple(merge) for merge in json.loads(untrained.to_str())["model"]["merges"]]
+    return _clip_tokenizer(merges, max_length)
+
+
+def caption_padding(config: PretrainedConfig) -> str:
+    """Say how far captions must be padded for a model, as the `padding` argument of its tokenizer.
+
+    "longest" is exact only where padding cannot be seen: in CLIP's text tower attention is causal and the embedding
+    is read at the first end-of-text token, so nothing after it matters. SigLIP attends to padding and reads the last
+    position, and others were trained at one fixed length; for them a shorter text is a different input.
+
+    Args:
+        config (`PretrainedConfig`): Configuration of a dual encoder or of a text tower.
+
+    Returns:
+        `"longest"` for CLIP, DeGLA-CLIP, CE-CLIP and CLIP's text tower, `"max_length"` for everything else.
+    """
+    return "longest" if config.model_type in CAUSAL_TEXT_MODELS else "max_length"
+
+
+def _clip_tokenizer(merges: list[tuple[str, str]], max_length: int) -> CLIPTokenizer:
+    """Number the vocabulary as CLIP does: byte units, merges in order of rank, start, end."""
+    # Two merges of a trained list may spell the same token; it is one entry.
+    vocabulary = dict.fromkeys([*UNITS, *("".join(merge) for merge in merges), START_TOKEN, END_TOKEN])
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=max_length)

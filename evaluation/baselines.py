@@ -1,0 +1,114 @@
+"""Blind baselines: what is reached without looking at an image, to be printed beside what a model reaches."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+_START, _END, _UNKNOWN = "<start>", "<end>", "<unknown>"
+
+
+def shorter_text(texts: Sequence[str]) -> np.ndarray:
+    """Score texts so that the one with fewer characters wins.
+
+    Args:
+        texts (sequence of `str`): Candidate captions.
+
+    Returns:
+        `numpy.ndarray` of shape `(texts,)`: minus the number of characters.
+    """
+    return -np.array([len(text) for text in texts], dtype=np.float64)
+
+
+class NgramLanguageModel:
+    """An add-one n-gram model over lowercased words: how likely a text is, whatever the image.
+
+    A text is its words and an end mark. Words that no fitted caption contains share one unknown word.
+
+    Args:
+        order (`int`): 1 for unigrams, 2 for bigrams, ...; >= 1.
+        captions (iterable of `str`): Captions to count, of the training split only.
+
+    Raises:
+        ValueError: If the order is below 1 or there is no caption.
+
+    Reference:
+        Jurafsky and Martin, Speech and Language Processing, 3rd edition draft, chapter 3 (Laplace smoothing).
+    """
+
+    def __init__(self, order: int, captions: Iterable[str]):
+        if order < 1:
+            raise ValueError(f"order {order}; must be at least 1")
+        self.order = order
+        texts = [_words(caption) for caption in captions]
+        if not texts:
+            raise ValueError("no captions to fit a language model on")
+        self.vocabulary = {word for words in texts for word in words} | {_END, _UNKNOWN}
+        self.ngrams = Counter(ngram for words in texts for ngram in self._ngrams(words))
+        self.contexts = Counter()
+        for ngram, count in self.ngrams.items():
+            self.contexts[ngram[:-1]] += count
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Score texts by their log-likelihood.
+
+        Args:
+            texts (sequence of `str`): Candidate captions.
+
+        Returns:
+            `numpy.ndarray` of shape `(texts,)`: natural logarithm of each text's probability, <= 0. It is a sum over
+            the words: among equally usual texts the shorter one is likelier.
+        """
+        return np.array([sum(map(self._log_probability, self._ngrams(_words(text)))) for text in texts])
+
+    def _log_probability(self, ngram: tuple[str, ...]) -> float:
+        """Return the smoothed log-probability of an n-gram's last word after the others."""
+        return math.log((self.ngrams[ngram] + 1) / (self.contexts[ngram[:-1]] + len(self.vocabulary)))
+
+    def _ngrams(self, words: list[str]) -> Iterator[tuple[str, ...]]:
+        """Yield the n-gram that ends at each word, the end mark included."""
+        known = [word if word in self.vocabulary else _UNKNOWN for word in words]
+        padded = [_START] * (self.order - 1) + known + [_END]
+        return zip(*(padded[offset:] for offset in range(self.order)), strict=False)
+
+
+def blind_baselines(
+    options: Sequence[Sequence[str]], training_captions: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Score the captions of choice items with every blind baseline.
+
+    Args:
+        options (sequence of sequences of `str`): Captions of each item, the true one first.
+        training_captions (sequence of `str`, optional): Captions to fit the language models on; without them only the
+            length is used.
+
+    Returns:
+        `dict`: for each baseline, its scores of shape `(items, captions)`.
+    """
+    scorers = {"shorter text": shorter_text}
+    if training_captions is not None:
+        scorers["unigram likelihood"] = NgramLanguageModel(1, training_captions)
+        scorers["bigram likelihood"] = NgramLanguageModel(2, training_captions)
+    flat = [text for texts in options for text in texts]
+    return {name: scorer(flat).reshape(len(options), -1) for name, scorer in scorers.items()}
+
+
+def chance_recall(candidates: int, correct: int, k: int) -> float:
+    """Compute the probability that a random order puts one of the correct candidates among the first k.
+
+    Args:
+        candidates (`int`): Number of candidates, the correct ones included.
+        correct (`int`): Number of correct candidates, >= 1.
+        k (`int`): Depth, >= 1.
+
+    Returns:
+        `float` in [0, 1].
+    """
+    return 1 - math.comb(candidates - correct, k) / math.comb(candidates, k) if k < candidates else 1.0
+
+
+def _words(text: str) -> list[str]:
+    """Split a text into lowercased words without punctuation."""
+    return re.findall(r"[\w']+", text.lower())

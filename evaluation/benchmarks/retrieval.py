@@ -1,0 +1,63 @@
+"""Retrieval between images and captions, in both directions: the scorer that all such benchmarks share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..baselines import chance_recall
+from ..metrics import bootstrap_interval, retrieval_ranks
+from ..results import Score
+from .base import Benchmark
+
+
+class Retrieval(Benchmark):
+    """Find the captions of each image and the image of each caption, among all.
+
+    Metrics: `image_to_text_recall_<k>` and `text_to_image_recall_<k>`, over queries; see `recall_at_k` for ties.
+
+    Args:
+        images (sequence of path, bytes, `dict` or `PIL.Image.Image`): Distinct images.
+        captions (sequence of `str`): Captions.
+        image_of_caption (sequence of `int`): Position of the image that each caption describes.
+        ks (sequence of `int`): Depths, >= 1.
+    """
+
+    def __init__(
+        self, images: Sequence[Any], captions: Sequence[str], image_of_caption: Sequence[int], ks: Sequence[int]
+    ):
+        self.image_of_caption = np.asarray(image_of_caption)
+        self.ks = tuple(ks)
+        super().__init__(
+            images=images,
+            texts=captions,
+            image_groups=np.arange(len(images))[None, :],
+            text_groups=np.arange(len(captions))[None, :],
+            n_found=len(captions),
+        )
+
+    def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
+        """Score the retrieval; see `Benchmark.score`."""
+        ranks = retrieval_ranks(scores[0].T, self.image_of_caption)
+        metrics = {}
+        for k in self.ks:
+            chances = {
+                "image_to_text": np.mean(
+                    [chance_recall(len(self.texts), own, k) for own in np.bincount(self.image_of_caption)]
+                ),
+                "text_to_image": chance_recall(len(self.images), 1, k),
+            }
+            for direction, rank in ranks.items():
+                hits = rank < k
+                metrics[f"{direction}_recall_{k}"] = Score(
+                    value=float(hits.mean()),
+                    n=len(hits),
+                    interval=bootstrap_interval(hits),
+                    chance=float(chances[direction]),
+                )
+        rows = [
+            {"direction": direction, "query": query, "rank": float(rank)}
+            for direction, query_ranks in ranks.items()
+            for query, rank in enumerate(query_ranks)
+        ]
+        return metrics, rows

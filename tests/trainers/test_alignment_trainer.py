@@ -1,0 +1,213 @@
+"""What every alignment trainer promises, on tiny models and generated scenes."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from compalign.trainers.collators import split_captions
+from compalign.trainers.losses import (
+    clip_contrastive,
+    cross_modal_rank,
+    image_grounded_contrast,
+    intra_modal_contrast,
+    self_distillation,
+    text_grounded_contrast,
+)
+
+TERMS = {
+    "negclip": {"contrast"},
+    "ceclip": {"contrast", "rank", "intra_modal"},
+    "degla": {"contrast", "image_grounded", "text_grounded", "distillation"},
+}
+ROWS = tiny.make_rows(16)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def first_batch(trainer):
+    """The first training batch and the embeddings of its parts."""
+    inputs = next(iter(trainer.get_train_dataloader()))
+    outputs, batch = trainer.embed(trainer.model, inputs)
+    return inputs, batch
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_every_parameter_trains_and_every_term_is_logged(method, tmp_path):
+    trainer = tiny.make_trainer(method, tmp_path, ROWS, eval_rows=ROWS[:8], max_steps=3)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    unchanged = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
+    assert unchanged == []
+    trainer.save_state()
+    history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
+    for entry in history[:3]:
+        assert TERMS[method] | {"loss"} <= entry.keys()
+    metrics = trainer.evaluate()
+    assert {f"eval_{term}" for term in TERMS[method]} | {"eval_loss"} <= metrics.keys()
+
+
+def test_logged_loss_is_the_weighted_sum_of_the_logged_terms(tmp_path):
+    trainer = tiny.make_trainer("degla", tmp_path, ROWS, max_steps=3, logging_steps=3)
+    trainer.train()
+    entry, args = trainer.state.log_history[0], trainer.args
+    weighted = (
+        entry["contrast"]
+        + args.image_grounded_weight * entry["image_grounded"]
+        + args.text_grounded_weight * entry["text_grounded"]
+        + args.distillation_weight * entry["distillation"]
+    )
+    assert entry["loss"] == pytest.approx(weighted, rel=1e-5)
+
+
+def test_degla_loss_is_equation_ten(tmp_path):
+    trainer = tiny.make_trainer("degla", tmp_path, ROWS)
+    for parameter in trainer.teacher.parameters():
+        parameter.data.mul_(1.1)
+    inputs, student = first_batch(trainer)
+    teacher = trainer.embed_teacher(inputs)
+    existing = inputs["negative_mask"][..., None]
+    scale, mask = student.logit_scale, inputs["negative_mask"]
+    expected = (
+        clip_contrastive(student.image, student.caption, scale, student.negative, mask)
+        + 0.1 * image_grounded_contrast(student.image, student.caption, student.negative, scale, mask)
+        + 0.1 * text_grounded_contrast(student.caption, teacher.caption, student.negative, 10.0, mask)
+        + 0.005 * self_distillation(student.image, teacher.image)
+        + 0.005 * self_distillation(student.caption, teacher.caption)
+        + 0.005 * self_distillation(student.negative * existing, teacher.negative * existing)
+    )
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, inputs), expected)
+
+
+def test_ceclip_loss_and_its_bounded_threshold(tmp_path):
+    trainer = tiny.make_trainer("ceclip", tmp_path, ROWS, rank_upper_bound=0.5)
+    inputs, batch = first_batch(trainer)
+    mask = inputs["negative_mask"]
+    rank, following = cross_modal_rank(batch.image, batch.caption, batch.negative, batch.logit_scale, 0.0, mask)
+    expected = (
+        clip_contrastive(batch.image, batch.caption, batch.logit_scale, batch.negative, mask)
+        + 0.2 * rank
+        + 0.2 * intra_modal_contrast(batch.image, batch.caption, batch.negative, batch.logit_scale, mask)
+    )
+    trainer.model.train()
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, inputs), expected)
+    torch.testing.assert_close(trainer.model.rank_threshold, following.clamp(0, 0.5))
+    trainer.model.eval()
+    held = trainer.model.rank_threshold.clone()
+    trainer.compute_loss(trainer.model, inputs)
+    assert torch.equal(trainer.model.rank_threshold, held)
+
+
+def test_released_thresholds_start_over_in_every_epoch(tmp_path):
+    trainer = tiny.make_trainer("ceclip", tmp_path, ROWS, as_released=True)
+    trainer.model.rank_threshold.fill_(4.0)
+    trainer.state.epoch = 0.75
+    assert (trainer.thresholds() == 4).all()
+    trainer.state.epoch = 1.0
+    assert (trainer.thresholds() == 0).all()
+
+
+def test_zero_weights_switch_terms_and_teacher_off(tmp_path):
+    trainer = tiny.make_trainer(
+        "degla", tmp_path, ROWS, max_steps=1, text_grounded_weight=0, distillation_weight=0, image_grounded_weight=0
+    )
+    assert trainer.teacher is None
+    trainer.train()
+    assert TERMS["degla"] & trainer.state.log_history[0].keys() == {"contrast"}
+
+
+def test_captions_and_negatives_share_one_forward(tmp_path):
+    trainer = tiny.make_trainer("degla", tmp_path, ROWS, max_steps=2)
+    calls = []
+    for model in (trainer.model, trainer.teacher):
+        model.vision_model.register_forward_hook(lambda *_: calls.append("image"))
+        model.register_forward_hook(lambda *_: calls.append("pair"))
+    trainer.train()
+    assert calls.count("pair") == calls.count("image") == 2 * 2  # student and teacher, two steps
+
+
+def test_teacher_is_the_average_of_the_students(tmp_path):
+    trainer = tiny.make_trainer("degla", tmp_path, ROWS, max_steps=1, teacher_decay=0.75)
+    before = [value.clone() for value in trainer.teacher.parameters()]
+    trainer.train()
+    student = list(trainer.model.parameters())
+    for average, old, new in zip(trainer.teacher.parameters(), before, student, strict=True):
+        torch.testing.assert_close(average, 0.75 * old + 0.25 * new.data)
+        assert not average.requires_grad
+
+
+def test_logit_scale_stays_below_one_hundred(tmp_path):
+    model = tiny.make_model(tiny.CLIPModel)
+    model.logit_scale.data.fill_(9.0)
+    tiny.make_trainer("negclip", tmp_path, ROWS, model=model, max_steps=1).train()
+    assert model.logit_scale.exp().item() == pytest.approx(100.0, rel=1e-5)
+
+
+def test_nan_stops_before_the_optimizer_step(tmp_path):
+    trainer = tiny.make_trainer("degla", tmp_path, ROWS, max_steps=3, save_strategy="steps", save_steps=1)
+    spoiled = trainer.model.text_model.final_layer_norm.weight
+    spoiled.data.fill_(float("nan"))
+    others = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    with pytest.raises(FloatingPointError, match=r"step 1: contrast, .*Rows of this process's batch: \["):
+        trainer.train()
+    for name, value in trainer.model.named_parameters():
+        assert torch.equal(value.nan_to_num(), others[name].nan_to_num()), name
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_accumulated_gradient_is_the_mean_of_its_batches(tmp_path):
+    """The Trainer would otherwise add them up: 4 steps, 4 times the gradient."""
+    gradients = []
+    for steps in (1, 4):
+        trainer = tiny.make_trainer(
+            "degla", tmp_path, ROWS[:4] * 4, gradient_accumulation_steps=steps, max_steps=1, crop_scale=None
+        )
+        trainer.get_train_dataloader = lambda t=trainer: [t.data_collator([t.train_dataset[i] for i in range(4)])] * 4
+        kept = {}
+        trainer.after_optimizer_step = lambda t=trainer, k=kept: k.update(
+            {name: value.grad.clone() for name, value in t.model.named_parameters()}
+        )
+        trainer.train()
+        gradients.append((trainer.state.log_history[0]["loss"], kept))
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
+    for name, value in gradients[0][1].items():
+        torch.testing.assert_close(value, gradients[1][1][name], rtol=1e-4, atol=1e-7)
+
+
+def test_only_matrices_decay(tmp_path):
+    trainer = tiny.make_trainer("negclip", tmp_path, ROWS)
+    decaying = set(trainer.get_decay_parameter_names(trainer.model))
+    assert "text_model.embeddings.token_embedding.weight" in decaying
+    assert not {name for name in decaying if name.endswith("bias") or "layer_norm" in name or "logit_scale" in name}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per_device_train_batch_size": 1}, "nothing to contrast"),
+        ({"per_device_train_batch_size": 32}, "16 rows make no batch of 32"),
+        ({"per_device_train_batch_size": 5, "dataloader_drop_last": False}, "single row"),
+    ],
+)
+def test_batches_without_contrast_are_refused(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tiny.make_trainer("degla", tmp_path, ROWS, **settings).train()
+
+
+def test_negatives_that_disagree_with_the_thresholds_are_refused(tmp_path):
+    model = tiny.make_model(tiny.CECLIPModel, num_negatives=3)
+    with pytest.raises(ValueError, match="3 rank thresholds but num_negatives is 4"):
+        tiny.make_trainer("ceclip", tmp_path, ROWS, model=model)
+
+
+def test_flat_texts_get_their_negatives_axis_back():
+    flat = torch.arange(6)  # 2 captions, then 2 negatives of each
+    caption, negative = split_captions(flat, 2)
+    assert caption.tolist() == [0, 1]
+    assert negative.tolist() == [[2, 3], [4, 5]]
+    assert split_captions(torch.zeros(3, 5), 3)[1].shape == (3, 0, 5)
+    with pytest.raises(ValueError, match="5 text rows"):
+        split_captions(torch.arange(5), 2)
