@@ -1,0 +1,159 @@
+"""Part-of-speech taggers: a caption in, tokens with character offsets out."""
+
+import re
+from dataclasses import dataclass
+
+from .lexicon import Lexicon, load_lexicon
+
+WORD = re.compile("['\u2019]\\w+|\\w+(?:-\\w+)*|[^\\w\\s]")
+
+TAGS = {"NOUN", "ADJ", "VERB", "ADP", "DET", "NUM", "OTHER"}
+NOMINAL = {"DET", "ADJ", "NUM", "NOUN"}
+PHRASE_ENDS = {"DET", "ADP", "NUM", "END"}
+
+# The first two letters of a Penn tag, of which the third tells number or tense.
+PENN = {"NN": "NOUN", "JJ": "ADJ", "VB": "VERB", "MD": "VERB", "IN": "ADP", "TO": "ADP", "DT": "DET", "CD": "NUM"}
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word, a punctuation mark or, after merging, a fixed phrase of a caption.
+
+    Args:
+        text (`str`): Its characters, `caption[start:end]`.
+        start (`int`): Offset of its first character.
+        end (`int`): Offset behind its last character.
+        tag (`str`): `"NOUN"`, `"ADJ"`, `"VERB"`, `"ADP"`, `"DET"`, `"NUM"` or `"OTHER"`.
+    """
+
+    text: str
+    start: int
+    end: int
+    tag: str
+
+
+class TextBlobTagger:
+    """The default tagger: textblob's lexicon, which needs no download, and our corrections for captions.
+
+    textblob takes many caption words for their commoner use elsewhere ("a sink", "a yellow rose", "a dog chases"); the
+    corrections look at the neighbours and at the word lists of the rules.
+    """
+
+    def __init__(self):
+        from textblob.taggers import PatternTagger  # its imports take longer than those of all our data readers
+
+        self.tagger = PatternTagger()
+        self.lexicon = load_lexicon()
+
+    def __call__(self, caption: str) -> list[Token]:
+        """Tag one caption.
+
+        Args:
+            caption (`str`): Any text.
+
+        Returns:
+            `list[Token]`: Words and punctuation marks in order; empty for an empty caption.
+        """
+        spans = [match.span() for match in WORD.finditer(caption)]
+        words = [caption[start:end].lower() for start, end in spans]
+        if not words:
+            return []
+        penn = [tag for _, tag in self.tagger.tag(" ".join(words), tokenize=False)]
+        tags = correct(words, penn, self.lexicon)
+        return [Token(caption[start:end], start, end, tag) for (start, end), tag in zip(spans, tags, strict=True)]
+
+
+class SpacyTagger:
+    """A spaCy pipeline as the tagger; the better parser where one is installed.
+
+    Args:
+        pipeline (`str`): Name or path of a pipeline with a tagger, e.g. `"en_core_web_sm"`.
+
+    Raises:
+        ImportError: If spaCy is missing.
+        ValueError: If the pipeline is not installed.
+    """
+
+    def __init__(self, pipeline: str = "en_core_web_sm"):
+        try:
+            import spacy
+        except ImportError as error:
+            raise ImportError("SpacyTagger needs spaCy: pip install compalign[negatives]") from error
+        try:
+            self.pipeline = spacy.load(pipeline, exclude=["ner", "lemmatizer"])
+        except OSError as error:
+            raise ValueError(f"no spaCy pipeline {pipeline!r}: python -m spacy download {pipeline}") from error
+        self.possessives = load_lexicon().words["possessives"]
+
+    def __call__(self, caption: str) -> list[Token]:
+        """Tag one caption; see [`TextBlobTagger`]."""
+        words = [word for word in self.pipeline(caption) if not word.is_space]
+        return [Token(word.text, word.idx, word.idx + len(word.text), self._tag(word)) for word in words]
+
+    def _tag(self, word) -> str:
+        """The coarse tag of a spaCy token."""
+        if word.lower_ in self.possessives:
+            return "DET"
+        tag = {"PROPN": "NOUN", "AUX": "VERB"}.get(word.pos_, word.pos_)
+        return tag if tag in TAGS else "OTHER"
+
+
+def correct(words: list[str], penn: list[str], lexicon: Lexicon) -> list[str]:
+    """Coarse tags for lower-cased words and their Penn tags, corrected from left to right by the neighbours."""
+    tags = [coarse(word, tag, lexicon) for word, tag in zip(words, penn, strict=True)]
+    for index, word in enumerate(words):
+        before = tags[index - 1] if index else "START"
+        after = tags[index + 1] if index + 1 < len(words) else "END"
+        joined = words[index + 1 : index + 2] == ["and"] and index + 2 < len(words)
+        if joined and words[index + 2] in lexicon.attributes.readings:
+            after = "ADJ"  # "an orange and white cat"
+        tags[index] = corrected(word, tags[index], before, after, lexicon)
+        verb_place = tags[index] == before == "NOUN" and after in PHRASE_ENDS
+        if verb_place and agrees(words[index - 1], word, lexicon):
+            tags[index] = "VERB"
+    return tags
+
+
+def coarse(word: str, penn: str, lexicon: Lexicon) -> str:
+    """The coarse tag of a word on its own."""
+    if word in lexicon.words["determiners"]:
+        return "DET"
+    if word in lexicon.words["auxiliaries"]:
+        return "VERB"
+    if word in lexicon.words["conjunctions"] or not word[0].isalnum():
+        return "OTHER"
+    return PENN.get(penn[:2], "OTHER")
+
+
+def corrected(word: str, tag: str, before: str, after: str, lexicon: Lexicon) -> str:
+    """The tag of a word between two tagged neighbours."""
+    if word in lexicon.words["auxiliaries"]:
+        return tag
+    if word in lexicon.words["particles"]:
+        return "ADP" if after in NOMINAL else "OTHER"
+    noun, attribute, action = (
+        word in family.readings for family in (lexicon.objects, lexicon.attributes, lexicon.actions)
+    )
+    if attribute and after in {"NOUN", "ADJ"} and tag != "NUM":
+        return "ADJ"
+    if noun and attribute:
+        return "NOUN"
+    if word.endswith("ed") and before == after == "NOUN":
+        return "ADJ"  # "a snow covered field"
+    if tag == "VERB" and noun and not action:
+        return "NOUN"
+    participle = word.endswith(("ing", "ed"))
+    if tag == "VERB" and before in {"DET", "ADJ", "NUM"}:
+        return "NOUN" if not participle else "ADJ" if after in {"NOUN", "ADJ"} else "VERB"
+    if tag == "NOUN" and before == "NOUN" and not noun and after in PHRASE_ENDS:
+        third_person = word.endswith("s") and (action or after == "DET")
+        return "VERB" if word.endswith("ing") or third_person else "NOUN"
+    return tag
+
+
+def agrees(subject: str, word: str, lexicon: Lexicon) -> bool:
+    """Whether a word that no list has as a noun could be the verb of a person or an animal ("a surfer paddles")."""
+    readings = lexicon.objects.readings.get(subject, ())
+    animate = any(lexicon.objects.categories[noun] in {"person", "animal"} for noun, _ in readings)
+    singular = any(form == "singular" for _, form in readings)
+    return animate and word not in lexicon.objects.readings and word.endswith("s") == singular

@@ -1,0 +1,1 @@
+../degla_clip/grouped_text.py
