@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPImageProcesso
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from ..data import NegativeGenerator, load_captions
-from ..data.negatives import prepare
+from ..data.negatives import CECLIP_KINDS, prepare
 from ..data.tokenization import clip_tokenizer_from_bpe
 from .base import AlignmentArguments, AlignmentTrainer
 
@@ -139,7 +139,10 @@ def load_rows(arguments: DataArguments, training: AlignmentArguments, typed: boo
     rows = load_captions(arguments.train, arguments.images, only=arguments.only, on_bad_row=training.on_bad_row)
     if arguments.negatives == "dataset":
         return rows
-    return prepare(rows, NegativeGenerator(num_negatives=training.num_negatives, seed=training.seed), typed=typed)
+    if typed and training.num_negatives != len(CECLIP_KINDS):
+        raise ValueError(f"num_negatives is {training.num_negatives}; the rules make {', '.join(CECLIP_KINDS)}: set it to 4")
+    generator = NegativeGenerator(num_negatives=max(training.num_negatives, 1), seed=training.seed)
+    return prepare(rows, generator.propose_typed if typed else generator.propose)
 
 
 def train_and_save(trainer: AlignmentTrainer) -> None:

@@ -24,9 +24,10 @@ class SceneComposition(CaptionChoice):
         kinds (sequence of `str`): Some of `NEGATIVE_KINDS`.
         image_size (`int`): Side of the drawn image, in pixels.
         seed (`int`): The items are a function of it.
+        split (`str`): `"test"`, or `"validation"` to choose settings on.
 
     Raises:
-        ValueError: If the count is odd or below 2, or a kind is unknown.
+        ValueError: If the count is odd or below 2, or a kind or the split is unknown.
     """
 
     name = "scenes_composition"
@@ -34,7 +35,14 @@ class SceneComposition(CaptionChoice):
     families: ClassVar[dict[str, list[str]]] = families_of_seven(NEGATIVE_KINDS)
     columns: ClassVar[dict[str, str]] = columns_of_seven(NEGATIVE_KINDS) | {"all_macro": "mean"}
 
-    def __init__(self, count: int = 300, kinds: Sequence[str] = NEGATIVE_KINDS, image_size: int = 64, seed: int = 0):
+    def __init__(
+        self,
+        count: int = 300,
+        kinds: Sequence[str] = NEGATIVE_KINDS,
+        image_size: int = 64,
+        seed: int = 0,
+        split: str = "test",
+    ):
         if count < 2 or count % 2:
             raise ValueError(f"count {count}; must be even and at least 2, for the items come in pairs")
         items = [
@@ -46,7 +54,7 @@ class SceneComposition(CaptionChoice):
                 cluster=f"{kind}/{item.pair}",
             )
             for kind in kinds
-            for k, item in enumerate(composition_items(kind, count, "test", seed))
+            for k, item in enumerate(composition_items(kind, count, split, seed))
         ]
         super().__init__(items, training_captions())
 

@@ -20,14 +20,22 @@ class SceneRetrieval(Retrieval):
         ks (sequence of `int`): Depths, >= 1.
         image_size (`int`): Side of the drawn image, in pixels.
         seed (`int`): The items are a function of it.
+        split (`str`): `"test"`, or `"validation"` to choose settings on.
     """
 
     name = "scenes_retrieval"
     suite = "Generated scenes"
     columns: ClassVar[dict[str, str]] = {"image_to_text_recall_1": "I2T R@1", "text_to_image_recall_1": "T2I R@1"}
 
-    def __init__(self, count: int = 300, ks: Sequence[int] = (1, 5, 10), image_size: int = 64, seed: int = 0):
-        items = retrieval_items(count, seed=seed)
+    def __init__(
+        self,
+        count: int = 300,
+        ks: Sequence[int] = (1, 5, 10),
+        image_size: int = 64,
+        seed: int = 0,
+        split: str = "test",
+    ):
+        items = retrieval_items(count, split, seed)
         super().__init__(
             images=[render(item.scene, image_size) for item in items],
             captions=[item.caption for item in items],
