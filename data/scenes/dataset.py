@@ -71,10 +71,10 @@ def scene_row(
     }
 
 
-def web_row(seed: int, split: str = "train", image_size: int = 64, epoch: int = 0) -> dict[str, Any]:
+def web_row(seed: int, split: str = "train", image_size: int = 64, num_objects: int | None = None) -> dict[str, Any]:
     """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`."""
-    scene = generate_scene(seed, split=split)
-    caption = web_caption(scene, random.Random(f"web/{split}/{seed}/{epoch}"))
+    scene = generate_scene(seed, num_objects, split)
+    caption = web_caption(scene, random.Random(f"web/{split}/{seed}"))
     return {"image": render(scene, image_size), "caption": caption.text, "image_id": seed}
 
 
@@ -86,21 +86,20 @@ class WebSceneDataset(Dataset):
         split (`str`): One of `SPLITS`.
         image_size (`int`): Side of the image in pixels.
         seed (`int`): Two seeds share no scene, for counts up to 2**32.
+        single_objects (`int`): So many scenes, the first ones, show one object only: an easy start.
     """
 
-    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0):
+    def __init__(
+        self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, single_objects: int = 0
+    ):
         self.count = count
         self.split = split
         self.image_size = image_size
         self.seed = seed
-        self.epoch = 0
+        self.single_objects = single_objects
 
     def __len__(self) -> int:
         return self.count
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the captions of another epoch; the images stay."""
-        self.epoch = epoch
 
     def scene_seed(self, index: int) -> int:
         """Return the seed of the scene at an index."""
@@ -109,7 +108,8 @@ class WebSceneDataset(Dataset):
         return self.seed * SEED_STRIDE + index
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return web_row(self.scene_seed(index), self.split, self.image_size, self.epoch)
+        num_objects = 1 if index < self.single_objects else None
+        return web_row(self.scene_seed(index), self.split, self.image_size, num_objects)
 
 
 class SceneDataset(WebSceneDataset):
@@ -125,4 +125,4 @@ class SceneDataset(WebSceneDataset):
         self.num_negatives = num_negatives
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return scene_row(self.scene_seed(index), self.split, self.num_negatives, self.image_size, self.epoch)
+        return scene_row(self.scene_seed(index), self.split, self.num_negatives, self.image_size)
