@@ -2,7 +2,7 @@
 
 from setuptools import setup
 
-# Import name -> folder. Listed rather than discovered, so that nothing generic ("data", "scripts") can reach site-packages.
+# Import name -> folder. Listed rather than discovered: nothing generic ("data", "scripts") may reach site-packages.
 FOLDERS = {
     "compalign.modeling": "modeling",
     "compalign.modeling.degla_clip": "modeling/degla_clip",

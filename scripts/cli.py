@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = {
     "demo": "fine-tune NegCLIP, CE-CLIP and DeGLA from the small base model and compare them",
+    "benchmark": "measure what the fast paths gain on this machine",
     "evaluate": "evaluate models on benchmarks",
     "negatives": "propose hard negative captions for a caption file",
 }

@@ -1,6 +1,6 @@
 """Propose hard negative captions by rule, for a caption file in any format that compalign reads.
 
-    compalign negatives --captions captions_train2014.json --images train2014 --output negatives.jsonl
+compalign negatives --captions captions_train2014.json --images train2014 --output negatives.jsonl
 """
 
 import json

@@ -11,16 +11,19 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer, set_seed
 
-from ..data.scenes import WebSceneDataset, full_caption, generate_scene
+from ..data.scenes import WebSceneDataset, full_caption, generate_scene, web_caption
 from ..data.tokenization import train_clip_tokenizer
 from ..trainers import NegCLIPArguments, NegCLIPTrainer
 from ..trainers.recipe import parse_recipe
 
 CONTEXT_LENGTH = 64
+VOCABULARY = 700  # more than there are merges: every word of the world becomes one token
 PIXEL_MEAN, PIXEL_STD = [0.6, 0.6, 0.6], [0.3, 0.3, 0.3]
 TOKENIZER_CAPTIONS = 5000
+POSITION_STD = 0.3
 
 
 @dataclass
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     set_seed(args.seed)
     processor = make_processor(shape)
     trainer = NegCLIPTrainer(
-        model=CLIPModel(make_config(shape, processor.tokenizer)),
+        model=make_model(shape, processor.tokenizer),
         args=args,
         train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed, shape.single_objects),
         processing_class=processor,
@@ -60,13 +63,26 @@ def main(arguments: list[str] | None = None) -> None:
 
 def make_processor(shape: BaseArguments) -> CLIPProcessor:
     """A tokenizer trained on the world's own captions, and pixels as the model wants them."""
-    scenes = map(generate_scene, range(TOKENIZER_CAPTIONS))
-    corpus = [full_caption(scene, random.Random(scene.seed)).text for scene in scenes]
+    corpus = [
+        caption(generate_scene(seed), random.Random(seed)).text
+        for caption in (web_caption, full_caption)
+        for seed in range(TOKENIZER_CAPTIONS)
+    ]
     side = {"height": shape.image_size, "width": shape.image_size}
     pixels = CLIPImageProcessor(
         size=side, do_center_crop=False, do_resize=True, image_mean=PIXEL_MEAN, image_std=PIXEL_STD
     )
-    return CLIPProcessor(pixels, train_clip_tokenizer(corpus, vocab_size=640, max_length=CONTEXT_LENGTH))
+    return CLIPProcessor(pixels, train_clip_tokenizer(corpus, vocab_size=VOCABULARY, max_length=CONTEXT_LENGTH))
+
+
+def make_model(shape: BaseArguments, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A new model. CLIP's own initialisation is for wide towers: here places would start as noise below the pixels."""
+    model = CLIPModel(make_config(shape, tokenizer))
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and "embed" not in name:
+            nn.init.xavier_uniform_(parameter)
+    nn.init.normal_(model.vision_model.embeddings.position_embedding.weight, std=POSITION_STD)
+    return model
 
 
 def make_config(shape: BaseArguments, tokenizer: CLIPTokenizer) -> CLIPConfig:

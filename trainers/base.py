@@ -1,4 +1,4 @@
-"""What every alignment trainer shares: embeddings of the global batch, named terms, and the Trainer's traps fixed once."""
+"""What all alignment trainers share: embeddings of the global batch, named terms, the Trainer's traps fixed once."""
 
 import os
 from collections import defaultdict
@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.tokenization import caption_padding
 from . import checkpoint
+from .callbacks import StepHooks, TermProgress
+from .checks import check_batches, check_launch
 from .collators import AlignmentCollator, split_captions
-from .distributed import gather_rows, world_size
+from .distributed import gather_rows
 from .rows import IndexedRows
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's bound; beyond it cosines are amplified into noise
@@ -110,7 +112,7 @@ class AlignmentTrainer(Trainer):
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
-        _check_launch(args)
+        check_launch(args)
         super().__init__(
             model=model,
             args=args,
@@ -126,13 +128,13 @@ class AlignmentTrainer(Trainer):
         self.can_return_loss = True
         if args.gradient_accumulation_steps > 1:
             self.accelerator.print(
-                f"Note: {args.gradient_accumulation_steps} accumulation steps contrast {args.train_batch_size} rows at a "
-                "time; that is another objective than one batch of the accumulated size."
+                f"Note: {args.gradient_accumulation_steps} accumulation steps contrast {args.train_batch_size} rows at "
+                "a time; that is another objective than one batch of the accumulated size."
             )
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
         self._step: list[tuple[Tensor, dict[str, Tensor]]] = []
         self._staging: str | None = None
-        self.add_callback(_StepHooks(self))
+        self.add_callback(StepHooks(self))
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(TermProgress())
@@ -206,7 +208,7 @@ class AlignmentTrainer(Trainer):
     # Steps
 
     def train(self, *args: Any, **kwargs: Any):
-        _check_batches(len(self.train_dataset), self.args)
+        check_batches(len(self.train_dataset), self.args)
         return super().train(*args, **kwargs)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -220,8 +222,8 @@ class AlignmentTrainer(Trainer):
             bad = {name for _, values in self._step for name, value in values.items() if not value.isfinite().all()}
             rows = torch.cat([rows for rows, _ in self._step]).tolist()
             raise FloatingPointError(
-                f"loss is not finite at step {self.state.global_step + 1}: {', '.join(sorted(bad))}. Nothing was updated "
-                f"or saved. Rows of this process's batch: {rows}"
+                f"loss is not finite at step {self.state.global_step + 1}: {', '.join(sorted(bad))}. Nothing was "
+                f"updated or saved. Rows of this process's batch: {rows}"
             )
         self._step.clear()
 
@@ -279,61 +281,3 @@ class AlignmentTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint_folder)
         if checkpoint_folder is not None:
             self.load_extra_state(checkpoint_folder)
-
-
-class _StepHooks(TrainerCallback):
-    """Calls the trainer's own hooks around epochs and optimizer steps."""
-
-    def __init__(self, trainer: AlignmentTrainer):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        # With several processes accelerate's loader tells the sampler but forgets the dataset.
-        self.trainer.train_dataset.set_epoch(int(state.epoch))
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self.trainer.check_finite()
-
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        self.trainer.after_optimizer_step()
-
-
-class TermProgress(ProgressCallback):
-    """A progress bar that shows the loss and its terms instead of printing a dictionary a log."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if state.is_world_process_zero and self.training_bar is not None and "loss" in logs:
-            hidden = {"epoch", "grad_norm", "learning_rate"}
-            self.training_bar.set_postfix({key: f"{value:.3g}" for key, value in logs.items() if key not in hidden})
-
-
-def _check_launch(args: AlignmentArguments) -> None:
-    """Refuse launches in which processes would train side by side instead of together."""
-    launched = max(world_size(), int(os.environ.get("WORLD_SIZE", "1")))
-    if launched != args.world_size:
-        raise ValueError(
-            f"{launched} processes were launched but the trainer counts {args.world_size}: they would not share "
-            "gradients. On a CPU pass --use_cpu true to a script started by torchrun or accelerate launch --multi_gpu."
-        )
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"one process sees {args.n_gpu} GPUs and would split captions away from their images: start one process a "
-            "GPU (accelerate launch or torchrun), or show it one GPU (CUDA_VISIBLE_DEVICES=0)."
-        )
-
-
-def _check_batches(rows: int, args: AlignmentArguments) -> None:
-    """Refuse batches in which nothing could be contrasted."""
-    batch = args.train_batch_size * args.world_size
-    if batch == 1:
-        raise ValueError("a batch of one row has nothing to contrast; raise per_device_train_batch_size")
-    if args.dataloader_drop_last and rows < batch:
-        raise ValueError(
-            f"{rows} rows make no batch of {batch} ({args.train_batch_size} rows x {args.world_size} processes); lower "
-            "per_device_train_batch_size or set dataloader_drop_last to false"
-        )
-    if not args.dataloader_drop_last and rows % batch == 1:
-        raise ValueError(
-            f"the last of {-(-rows // batch)} batches would hold a single row ({rows} rows in batches of {batch}), which "
-            "has nothing to contrast; set dataloader_drop_last to true or change the batch size"
-        )

@@ -10,12 +10,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from ..data.images import open_image
+
 
 def split_captions(text: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Give flat text rows their negatives axis back; the inverse of the layout that `AlignmentCollator` makes.
 
     Args:
-        text (`torch.Tensor` of shape `(B*(1+K), ...)`): B captions, then the K negatives of caption 0, of caption 1, ...
+        text (`torch.Tensor` of shape `(B*(1+K), ...)`): B captions, then the K negatives of caption 0, of 1, ...
         batch (`int`): B.
 
     Returns:
@@ -33,8 +35,9 @@ def split_captions(text: Tensor, batch: int) -> tuple[Tensor, Tensor]:
 class AlignmentCollator:
     """Make a training batch of images, captions and hard negative captions.
 
-    A row has `image` (PIL), `caption` (str), optionally `negative_captions` (list of str) and `negative_mask` (list of
-    int), and `row` and `epoch` (int), which the trainer adds. With B rows, K negatives and T tokens in the longest text:
+    A row has `image` (PIL, of any mode), `caption` (str), optionally `negative_captions` (list of str) and
+    `negative_mask` (list of int), and `row` and `epoch` (int), which the trainer adds. With B rows, K negatives and T
+    tokens in the longest text:
 
     ```
     pixel_values   (B, 3, H, W)    float
@@ -89,13 +92,12 @@ class AlignmentCollator:
     def _pixels(self, images: list[Image.Image], draws: list[random.Random]) -> Tensor:
         """The images as the model wants them, each cut by its own draw."""
         processor = self.processor.image_processor
+        images = [open_image(image) for image in images]
         if self.crop_scale is None:
             return processor(images, return_tensors="pt")["pixel_values"]
         height, width = _input_size(processor)
         images = [
-            image.convert("RGB").resize(
-                (width, height), Image.Resampling.BICUBIC, crop_box(image.size, self.crop_scale, draw)
-            )
+            image.resize((width, height), Image.Resampling.BICUBIC, crop_box(image.size, self.crop_scale, draw))
             for image, draw in zip(images, draws, strict=True)
         ]
         return processor(images, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
@@ -112,7 +114,8 @@ def crop_box(
         draw (`random.Random`): Source of the choice.
 
     Returns:
-        `tuple`: left, upper, right, lower in pixels, inside the image, far edges excluded.
+        `tuple`: left, upper, right, lower in pixels, inside the image, far edges excluded. The whole image where it is
+        too narrow for such a crop.
     """
     width, height = size
     for _ in range(10):

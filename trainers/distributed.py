@@ -43,7 +43,7 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _row_counts(packed: Tensor) -> list[int]:
-    """Rows of each process; unequal sizes would abort the process inside the collective, so they are asked for first."""
+    """Rows of each process, asked for first: unequal sizes would abort the process inside the collective."""
     shape = torch.tensor(packed.shape, device=packed.device)
     shapes = [torch.empty_like(shape) for _ in range(world_size())]
     dist.all_gather(shapes, shape)

@@ -15,7 +15,8 @@ class IndexedRows(Dataset):
     """Rows with their index and the epoch, from which every random choice about a sample is drawn.
 
     A row whose image cannot be read is replaced by the next readable one, named and counted once per process that
-    meets it, so that every process still makes as many batches.
+    meets it, so that every process still makes as many batches. An item is the row with two more keys: `row`, the
+    place in the dataset that it was read from, and `epoch`.
 
     Args:
         rows (`Sequence`): Anything with a length and rows as dictionaries: a `datasets.Dataset`, a list, a map-style
@@ -36,17 +37,21 @@ class IndexedRows(Dataset):
         """Called by the data loader before each pass."""
         self._epoch.fill_(epoch)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Any:
+        return self._read(index)
+
+    def _read(self, index: int, avoid: int | None = None) -> dict[str, Any]:
+        """The first readable row from an index on, other than the one to avoid."""
         for offset in range(len(self)):
             candidate = (index + offset) % len(self)
-            if candidate in self._bad:
+            if candidate == avoid or candidate in self._bad:
                 continue
             try:
                 row = self.rows[candidate]
             except (OSError, SyntaxError, ValueError) as error:  # what PIL raises on damaged files
                 self._meet_bad_row(candidate, error)
                 continue
-            return {**row, "row": index, "epoch": int(self._epoch)}
+            return {**row, "row": candidate, "epoch": int(self._epoch)}
         raise ValueError(f"no readable row among {len(self)}")
 
     def _meet_bad_row(self, index: int, error: Exception) -> None:
@@ -62,7 +67,13 @@ class IndexedRows(Dataset):
 class RowsWithNeighbors(IndexedRows):
     """Rows of NegCLIP: each comes with one of its nearest-neighbour rows, another one each epoch.
 
-    An item is a list: the row, and, where the column `neighbors` names any, one of them.
+    An item is a list of the row and one of its `neighbors`; a row that names none but itself gets any other row. In a
+    dataset without that column an item is a list of the row alone: the row twice would be its own false negative.
+
+    Args:
+        rows (`Sequence`): As for `IndexedRows`.
+        on_bad_row (`str`): As for `IndexedRows`.
+        seed (`int`): Root of the choice of neighbours.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], on_bad_row: str = "skip", seed: int = 0):
@@ -70,7 +81,9 @@ class RowsWithNeighbors(IndexedRows):
         self.seed = seed
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        row = super().__getitem__(index)
-        neighbors = row.get("neighbors") or [index]
+        row = self._read(index)
+        if "neighbors" not in row:
+            return [row]
+        others = [near for near in row["neighbors"] or () if near != row["row"]] or range(len(self))
         draw = random.Random(f"neighbor/{self.seed}/{row['epoch']}/{index}")
-        return [row, super().__getitem__(draw.choice(neighbors))]
+        return [row, self._read(draw.choice(others), avoid=row["row"])]

@@ -10,6 +10,8 @@ Small enough for a CPU, with negatives proposed by rule:
         --output_dir runs/negclip --per_device_train_batch_size 8 --max_steps 20 --use_cpu true
 """
 
+from transformers import AutoModel
+
 from compalign.trainers import NegCLIPArguments, NegCLIPTrainer
 from compalign.trainers.recipe import (
     DataArguments,
@@ -20,7 +22,6 @@ from compalign.trainers.recipe import (
     parse_recipe,
     train_and_save,
 )
-from transformers import AutoModel
 
 
 def main() -> None:

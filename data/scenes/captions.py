@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .graph import HELD_OUT, Scene, SceneObject, related
+from .graph import HELD_OUT, PLACES, Scene, SceneObject, located, related
 
 ATTRIBUTES = ("size", "pattern", "colour")  # in the order in which they are said
 
@@ -36,11 +36,16 @@ class Mention(NamedTuple):
         return (self.colour, self.shape) in HELD_OUT
 
 
+PLACE_WORDINGS = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
+
+
 class Statement(NamedTuple):
-    """A conjunction: each mentioned object exists and the first stands in the relation, if any, to the second."""
+    """A conjunction: each mentioned object exists; the first stands in the relation, if any, to the second, and lies at
+    the place, if any, in the image."""
 
     mentions: tuple[Mention, ...]
     relation: str | None = None
+    place: str | None = None
 
 
 class Form(NamedTuple):
@@ -89,9 +94,10 @@ class Caption(NamedTuple):
     @property
     def text(self) -> str:
         """Return the sentence."""
-        mentions, relation = self.statement
+        mentions, relation, place = self.statement
         if relation is None:
-            return self.form.template.format(listing=_joined(mentions))
+            listing = _joined(mentions) if place is None else f"{_joined(mentions)} {PLACE_WORDINGS[place]}"
+            return self.form.template.format(listing=listing)
         return self.form.template.format(
             subject=mentions[0].phrase,
             relation=RELATION_WORDINGS[relation][self.form.wording],
@@ -114,6 +120,8 @@ def holds(scene: Scene, statement: Statement) -> bool:
     """Return whether a statement is true of a scene."""
     found = [find(scene, mention) for mention in statement.mentions]
     if None in found:
+        return False
+    if statement.place is not None and not located(found[0], statement.place):
         return False
     return statement.relation is None or related(found[0], statement.relation, found[1])
 
@@ -142,13 +150,15 @@ OTHERS_MENTIONED = 0.4  # how often a full caption mentions each object outside 
 
 @dataclass(frozen=True)
 class WebMix:
-    """What web-like captions say: shares of the three kinds (the rest lists), and how much detail each gives.
+    """What web-like captions say: shares of the kinds (the rest lists), and how much detail each gives.
 
-    Captions that always spell everything out teach binding by themselves; this mix leaves a bag of words.
+    Captions that always spell everything out teach binding by themselves; this mix leaves a bag of words. Without any
+    captions that say where things are, though, an image embedding holds no places, and there is nothing to tune.
     """
 
-    single: float = 0.45
-    relation: float = 0.10
+    single: float = 0.30
+    located: float = 0.20
+    relation: float = 0.25
     single_detail: Detail = Detail(colour=0.85, size=0.15, pattern=0.15)
     listing_detail: Detail = Detail(colour=0.6, size=0.1, pattern=0.1)
 
@@ -166,7 +176,7 @@ def _relational(scene: Scene, detail: Detail, rng: random.Random, others: float)
 
 
 def web_caption(scene: Scene, rng: random.Random, mix: WebMix = WEB_MIX) -> Caption:
-    """Caption a scene as the web would: often one object, often a list, seldom a relation.
+    """Caption a scene as the web would: often one object, sometimes its place, sometimes a list or a relation.
 
     Args:
         scene (`Scene`): What to describe.
@@ -174,16 +184,21 @@ def web_caption(scene: Scene, rng: random.Random, mix: WebMix = WEB_MIX) -> Capt
         mix (`WebMix`): Shares of the kinds of caption.
 
     Returns:
-        `Caption`: True of the scene. A scene of one object gets a caption that names it.
+        `Caption`: True of the scene. A scene of one object gets a caption that names it, perhaps with its place.
     """
     kind = rng.random()
-    if kind < mix.single or len(scene.objects) == 1:
-        chosen, detail = [rng.choice(scene.objects)], mix.single_detail
-    elif kind < mix.single + mix.relation:
+    place = None
+    if kind < mix.relation and len(scene.objects) > 1:
         return _relational(scene, mix.listing_detail, rng, others=0.0)
+    if kind < mix.relation + mix.single + mix.located or len(scene.objects) == 1:
+        chosen, detail = [rng.choice(scene.objects)], mix.single_detail
+        places = [name for name in PLACES if located(chosen[0], name)]
+        if places and rng.random() < mix.located / (mix.single + mix.located):
+            place = rng.choice(places)
     else:
         chosen, detail = rng.sample(scene.objects, len(scene.objects)), mix.listing_detail
-    return Caption(Statement(tuple(detail.describe(item, rng) for item in chosen)), rng.choice(LISTING_FORMS))
+    mentions = tuple(detail.describe(item, rng) for item in chosen)
+    return Caption(Statement(mentions, place=place), rng.choice(LISTING_FORMS))
 
 
 def full_caption(scene: Scene, rng: random.Random) -> Caption:

@@ -89,9 +89,7 @@ class WebSceneDataset(Dataset):
         single_objects (`int`): So many scenes, the first ones, show one object only: an easy start.
     """
 
-    def __init__(
-        self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, single_objects: int = 0
-    ):
+    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, single_objects: int = 0):
         self.count = count
         self.split = split
         self.image_size = image_size

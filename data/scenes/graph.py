@@ -14,6 +14,9 @@ SPLITS = ("train", "validation", "test")
 DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 RELATIONS = tuple(DIRECTIONS)
 
+# Which side of the image an object lies at, as seen from the middle.
+PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
+
 # One shape a colour and one colour a shape (3 and 8 are coprime), so both stay uniform in the training scenes.
 HELD_OUT = frozenset((colour, SHAPES[(3 * index + 1) % len(SHAPES)]) for index, colour in enumerate(COLOURS))
 
@@ -28,6 +31,7 @@ GAP = 0.02
 # Along each axis two centres are either aligned or well apart, never in between: no relation is open to opinion.
 ALIGNED = 0.05
 MARGIN = 0.18
+OFF_CENTRE = 0.12  # nearer to the middle than this, an object lies at no side
 
 Box = tuple[int, int, int, int]
 
@@ -111,6 +115,12 @@ def related(first: SceneObject, name: str, second: SceneObject) -> bool:
     distance_x = first.centre[0] - second.centre[0]
     distance_y = first.centre[1] - second.centre[1]
     return along_x * distance_x + along_y * distance_y >= MARGIN
+
+
+def located(item: SceneObject, place: str) -> bool:
+    """Return whether the object's centre lies at that side of the image, by at least `OFF_CENTRE` from the middle."""
+    along_x, along_y = PLACES[place]
+    return along_x * (item.centre[0] - 0.5) + along_y * (item.centre[1] - 0.5) >= OFF_CENTRE
 
 
 def radius_range(size: str, num_objects: int) -> tuple[float, float]:

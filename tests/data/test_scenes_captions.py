@@ -57,6 +57,9 @@ def is_true(text, scene):
         if len(fitting) != 1:
             return False
         found.append(fitting[0])
+    if place := re.search(r"(?:on|at) the (left|right|top|bottom)$", text):
+        axis, sign = {"left": (0, -1), "right": (0, 1), "top": (1, -1), "bottom": (1, 1)}[place[1]]
+        return len(found) == 1 and sign * (found[0].centre[axis] - 0.5) > 0.1
     sides = [word for word in text.replace(",", "").split() if word in SIDES]
     if not sides:
         return True
@@ -83,6 +86,9 @@ def test_the_reader_can_say_no():
     assert not is_true("a striped heart is above a circle", scene)
     assert not is_true("under a green heart there is a yellow circle", scene)
     assert not is_true("a small heart and a circle", scene)
+    assert is_true("a photo of a green heart on the left", scene)
+    assert not is_true("a photo of a green heart on the right", scene)
+    assert not is_true("a heart at the top", scene)
     assert not is_true("a heart, a star and a circle", scene)
 
 
@@ -146,13 +152,14 @@ def test_an_unknown_kind_is_named():
         negative_caption(scene, full_caption(scene, random.Random(0)), "shuffle", random.Random(0))
 
 
-def test_web_captions_seldom_relate_and_full_captions_always_do():
+def test_web_captions_mix_their_kinds_and_full_captions_always_relate():
     several = [generate_scene(seed, 3) for seed in range(2000)]
     rng = random.Random(0)
     web = [web_caption(scene, rng).statement for scene in several]
-    # Standard deviations at n = 2000: 1.1, 0.7 points.
-    assert sum(len(said.mentions) == 1 for said in web) / 2000 == pytest.approx(0.45, abs=0.04)
-    assert sum(said.relation is not None for said in web) / 2000 == pytest.approx(0.10, abs=0.03)
+    # Standard deviation at n = 2000: 1.1 points. An object in the middle has no place, which costs a little.
+    assert sum(len(said.mentions) == 1 for said in web) / 2000 == pytest.approx(0.50, abs=0.04)
+    assert sum(said.relation is not None for said in web) / 2000 == pytest.approx(0.25, abs=0.04)
+    assert 0.14 < sum(said.place is not None for said in web) / 2000 < 0.22
     assert all(full_caption(scene, rng).statement.relation for scene in several)
 
 
@@ -163,7 +170,7 @@ def test_the_vocabulary_is_small():
         for text in (row["caption"], *row["negative_captions"], web_row(seed)["caption"]):
             words.update(re.findall(r"\w+", text))
     print(f"{len(words)} words")
-    assert len(words) <= 40
+    assert len(words) <= 50
 
 
 def test_rows_are_pure_and_epochs_change_the_words_only():

@@ -8,9 +8,10 @@ import sys
 import pytest
 import tiny
 import torch
+from transformers import AutoModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
 from compalign.data.tokenization import clip_tokenizer_from_bpe
 from compalign.scripts import cli
-from transformers import AutoModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,9 @@ def test_entry_point_trains_on_photographs_and_its_model_is_evaluated(method, re
     ]
     assert len(moved) == len(list(before.named_parameters()))
     flags = ["--sugarcrepe", str(photographs / "sugarcrepe"), "--images", str(photographs / "images_256")]
-    assert cli.main(["evaluate", "--models", str(tmp_path / method), *flags, "--output_dir", str(tmp_path / "out")]) == 0
+    assert (
+        cli.main(["evaluate", "--models", str(tmp_path / method), *flags, "--output_dir", str(tmp_path / "out")]) == 0
+    )
     results = json.loads((tmp_path / "out" / method / "results.json").read_text())
     assert results["benchmarks"]["sugarcrepe"]["n_found"] == 255
     assert (tmp_path / "out" / "chart.png").stat().st_size > 10_000

@@ -1,8 +1,10 @@
-"""Tiny real things for the trainers' tests: a CLIP of two layers, its processor, generated rows, and trainers of them."""
+"""Tiny real things for the trainers' tests: a CLIP of two layers, its processor, generated rows, and trainers."""
 
 import random
 
 import torch
+from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor
+
 from compalign.data.scenes import full_caption, generate_scene, scene_row
 from compalign.data.tokenization import train_clip_tokenizer
 from compalign.modeling import CECLIPModel, DeGLACLIPModel
@@ -14,7 +16,6 @@ from compalign.trainers import (
     NegCLIPArguments,
     NegCLIPTrainer,
 )
-from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 IMAGE_SIZE = 32
 METHODS = {
@@ -52,9 +53,7 @@ def make_model(model_class: type, dropout: float = 0.0, **config):
 
 def make_rows(count: int, num_negatives: int = 4, offset: int = 0) -> list[dict]:
     """Generated scenes with captions and negatives; some slots are masked."""
-    return [
-        scene_row(offset + seed, num_negatives=num_negatives, image_size=IMAGE_SIZE) for seed in range(count)
-    ]
+    return [scene_row(offset + seed, num_negatives=num_negatives, image_size=IMAGE_SIZE) for seed in range(count)]
 
 
 def make_trainer(method: str, output_dir, rows, eval_rows=None, model=None, callbacks=None, **arguments):

@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 import torch
+
 from compalign.trainers.collators import split_captions
 from compalign.trainers.losses import (
     clip_contrastive,
@@ -31,7 +32,7 @@ def _one_thread():
 def first_batch(trainer):
     """The first training batch and the embeddings of its parts."""
     inputs = next(iter(trainer.get_train_dataloader()))
-    outputs, batch = trainer.embed(trainer.model, inputs)
+    _, batch = trainer.embed(trainer.model, inputs)
     return inputs, batch
 
 

@@ -4,6 +4,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate import debug_launcher
+from torch import nn
+from torch.nn.functional import normalize
+from torch.nn.parallel import DistributedDataParallel
+
 from compalign.trainers.distributed import gather_rows
 from compalign.trainers.losses import (
     clip_contrastive,
@@ -12,9 +16,6 @@ from compalign.trainers.losses import (
     intra_modal_contrast,
     text_grounded_contrast,
 )
-from torch import nn
-from torch.nn.functional import normalize
-from torch.nn.parallel import DistributedDataParallel
 
 
 class TwoTowers(nn.Module):

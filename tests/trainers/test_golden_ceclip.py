@@ -1,8 +1,9 @@
-"""Every CE-CLIP fixture: three calls in a row that carry the thresholds over, in the paper's and the published forms."""
+"""Every CE-CLIP fixture: three calls that carry the thresholds over, in the paper's and the published forms."""
 
 import golden
 import pytest
 import torch
+
 from compalign.trainers.losses import clip_contrastive, cross_modal_rank, intra_modal_contrast
 
 MASKED_INTRA_MODAL = {  # call 0, from an independent NumPy implementation; no published code masks this term

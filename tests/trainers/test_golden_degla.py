@@ -3,6 +3,7 @@
 import golden
 import pytest
 import torch
+
 from compalign.trainers.ema import ema_update
 from compalign.trainers.losses import (
     clip_contrastive,

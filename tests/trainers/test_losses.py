@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from compalign.trainers.losses import (
     clip_contrastive,
     cross_modal_rank,

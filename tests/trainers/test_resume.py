@@ -41,7 +41,13 @@ def test_resumed_run_is_bit_equal(method, workers, tmp_path):
         extra = {"num_negatives": 3} if method == "ceclip" else {}
         model = tiny.make_model(tiny.METHODS[method][0], dropout=0.1, **extra)
         return tiny.make_trainer(
-            method, tmp_path / folder, ROWS, model=model, callbacks=callbacks, dataloader_num_workers=workers, **SETTINGS
+            method,
+            tmp_path / folder,
+            ROWS,
+            model=model,
+            callbacks=callbacks,
+            dataloader_num_workers=workers,
+            **SETTINGS,
         )
 
     whole = make("whole")

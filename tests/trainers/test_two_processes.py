@@ -30,7 +30,9 @@ def test_two_processes_train_as_one(method, num_negatives, tmp_path):
     for rank in range(2):
         two = torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True)
         for name, value in one["state"].items():
-            torch.testing.assert_close(two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                two["state"][name], value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )
     for single, double in zip(one["log"][:2], two["log"][:2], strict=True):
         for term in ("loss", "contrast"):
             assert double[term] == pytest.approx(single[term], rel=1e-5)

@@ -1,0 +1,219 @@
+"""Writing a model card: facts of the method from YAML, numbers from evaluation results, settings from the recipe."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.utils import validate_repo_id
+
+from ..evaluation.report import table
+from ..evaluation.results import Results, Score
+
+FOLDER = files(__package__)
+TASK = "zero-shot-image-classification"
+# A card is public and a recipe holds paths, names and tokens: it shows these, the method's own, and nothing else.
+SHOWN_ARGUMENTS = (
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "world_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    "seed",
+    "crop_scale",
+    "negatives",
+    "num_negatives",
+    "negative_choice",
+)
+
+
+def write_card(
+    folder: str | Path, method: str, results: Results | Sequence[Results], recipe: Mapping[str, Any], **card: Any
+) -> None:
+    """Write a model's card as `README.md` beside its weights, in the place of any that is there.
+
+    Args:
+        folder (`str` or `Path`): Folder of the weights.
+        method, results, recipe, card: As for `render_card`.
+    """
+    Path(folder, "README.md").write_text(render_card(method, results, recipe, **card), encoding="utf-8")
+
+
+def render_card(
+    method: str,
+    results: Results | Sequence[Results],
+    recipe: Mapping[str, Any],
+    base_results: Results | None = None,
+    model_id: str | None = None,
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
+    data: str | None = None,
+) -> str:
+    """Render the card of a trained model.
+
+    Of a path only the last part is shown, and of the recipe only the arguments that say how the model was trained.
+
+    Args:
+        method (`str`): `"base"`, `"negclip"`, `"ceclip"` or `"degla"`.
+        results (`Results`, or sequence of them): Of this model; after it, models to print beside it.
+        recipe (mapping of `str` to values): Training arguments that were set, as a YAML recipe or `args.to_dict()` has
+            them.
+        base_results (`Results`, optional): Of the model that training started from, on the same benchmarks.
+        model_id (`str`, optional): Hub id of this model; by default the usage snippet loads the current folder.
+        base_model (`str`, optional): Hub id of the model that training started from.
+        datasets (sequence of `str`): Hub ids of the training data.
+        data (`str`, optional): What the training data was, in a sentence.
+
+    Returns:
+        `str`: Markdown with a YAML header, ready to be a `README.md`.
+
+    Raises:
+        ValueError: If the method is unknown, a Hub id is none, or the results cannot stand in one table.
+
+    Reference:
+        https://huggingface.co/docs/hub/model-cards
+    """
+    facts = read_facts(method)
+    for hub_id in filter(None, (model_id, base_model, *datasets)):
+        validate_repo_id(hub_id)
+    own, *beside = map(_without_path, [results] if isinstance(results, Results) else results)
+    if model_id is not None:
+        own = replace(own, model=model_id.split("/")[-1])
+    base = None if base_results is None else _without_path(base_results)
+    metadata = ModelCardData(
+        license=facts["license"],
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=facts["tags"],
+        base_model=base_model,
+        datasets=list(datasets) or None,
+        model_name=own.model,
+        eval_results=_eval_results(own),
+    )
+    return _template().render(
+        metadata=metadata.to_yaml(),
+        facts=facts,
+        results=own,
+        has_base=base is not None,
+        source=model_id or ".",
+        base_model=base_model,
+        datasets=datasets,
+        data=data,
+        table=table([own, *beside] if base is None else [base, own, *beside]),
+        scores=_score_rows(own, base),
+        recipe=_recipe_rows(facts, recipe),
+    )
+
+
+def read_facts(method: str) -> dict[str, Any]:
+    """Read what a card says of a method.
+
+    Args:
+        method (`str`): Name of a YAML file of this folder, without its ending.
+
+    Returns:
+        `dict`: the facts, of which none is a measurement.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    methods = sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir() if file.name.endswith(".yaml"))
+    if method not in methods:
+        raise ValueError(f"no card for the method {method!r}; must be one of {', '.join(methods)}")
+    return yaml.safe_load((FOLDER / f"{method}.yaml").read_text(encoding="utf-8"))
+
+
+def _template() -> jinja2.Template:
+    """The template, in which a missing value is an error rather than a gap."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["plain"] = _plain
+    return environment.from_string((FOLDER / "template.md").read_text(encoding="utf-8"))
+
+
+def _without_path(results: Results) -> Results:
+    """Name a model by the last part of its Hub id or folder: a card shows no folder of the machine it was made on."""
+    return replace(results, model=PureWindowsPath(results.model).name or results.model)
+
+
+def _shown_scores(results: Results) -> dict[tuple[str, str], Score]:
+    """The scores that tables show, by benchmark and name."""
+    return {
+        (benchmark, name): result.scores[name]
+        for benchmark, result in results.benchmarks.items()
+        for name in result.columns
+        if name in result.scores
+    }
+
+
+def _eval_results(results: Results) -> list[EvalResult]:
+    """The shown scores as the Hub's evaluation metadata."""
+    return [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=benchmark,
+            dataset_name=f"{results.benchmarks[benchmark].suite} ({benchmark})",
+            dataset_revision=results.benchmarks[benchmark].content_hash,
+            metric_type="recall" if "recall" in name else "accuracy",
+            metric_name=results.benchmarks[benchmark].columns[name],
+            metric_value=float(score.value),  # a NumPy scalar would become a Python tag in YAML
+        )
+        for (benchmark, name), score in _shown_scores(results).items()
+    ]
+
+
+def _score_rows(own: Results, base: Results | None) -> list[list[str]]:
+    """A table of one score a row with its interval, beside the base model's where there is one."""
+    models = [own] if base is None else [base, own]
+    header = ["ability", "benchmark", "score", *(model.model for model in models)]
+    rows = [header if base is None else [*header, "change"]]
+    for (benchmark, name), score in _shown_scores(own).items():
+        # Only a choice between captions can end in a tie.
+        ability = "recognition" if score.tie_rate is None else "composition"
+        compared = [_shown_scores(model).get((benchmark, name)) for model in models]
+        row = [ability, benchmark, own.benchmarks[benchmark].columns[name], *map(_interval, compared)]
+        rows.append(row if base is None else [*row, _change(*compared)])
+    return rows
+
+
+def _recipe_rows(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[list[str]]:
+    """A table of the arguments that were set and may be shown."""
+    weights = [term["weight"] for term in facts["terms"] if "weight" in term]
+    shown = [name for name in (*SHOWN_ARGUMENTS, *weights, *facts["arguments"]) if name in recipe]
+    return [["argument", "value"], *([f"`{name}`", _plain(recipe[name])] for name in shown)]
+
+
+def _interval(score: Score | None) -> str:
+    """Print a score with its interval, in percent."""
+    if score is None:
+        return "-"
+    low, high = score.interval
+    return f"{100 * score.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _change(before: Score | None, after: Score) -> str:
+    """Print what a score gained, in points."""
+    if before is None:
+        return "-"
+    return f"{round(100 * (after.value - before.value), 1) + 0.0:+.1f}"  # adding 0.0 makes -0.0 positive
+
+
+def _plain(value: Any) -> str:
+    """Print a setting as JSON has it, a string without quotes."""
+    return json.dumps(value).strip('"')

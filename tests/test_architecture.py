@@ -1,0 +1,158 @@
+"""Imports run one way, models stand alone, optional packages are optional: read from the source, nothing is run."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "modeling": {"modeling"},
+    "data": {"data"},
+    "trainers": {"trainers", "modeling", "data"},
+    "evaluation": {"evaluation", "modeling", "data"},
+    "hub_cards": {"hub_cards"},
+    "scripts": {"scripts", "modeling", "data", "trainers", "evaluation", "hub_cards"},
+}
+OPTIONAL = {"datasets", "evaluate", "deepspeed", "spacy", "torchvision"}
+
+TREES = {
+    path.relative_to(REPOSITORY): ast.parse(path.read_text())
+    for folder in (*MAY_IMPORT, "tests")
+    for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    if not path.is_relative_to(REPOSITORY / "hub_cards" / "released")
+}
+LIBRARY = {path: tree for path, tree in TREES.items() if path.parts[0] != "tests"}
+ENTRY_POINTS = {path for path in LIBRARY if path.match("trainers/train_*.py")}
+MODEL_FILES = {path for path in LIBRARY if list((REPOSITORY / path).parent.glob("configuration_*.py"))}
+
+
+class Import(NamedTuple):
+    """One imported module: its absolute name, as if seen from outside, and how many dots it was written with."""
+
+    module: str
+    dots: int
+
+    @property
+    def top(self) -> str:
+        """The distribution, or the folder of ours with `compalign.` in front."""
+        parts = self.module.split(".")
+        return ".".join(parts[:2]) if parts[0] == "compalign" else parts[0]
+
+
+def imports(path: Path, nodes: Iterator[ast.AST]) -> Iterator[Import]:
+    """What these nodes of a file import."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ("compalign", *path.parent.parts)[: len(path.parts) + 1 - node.level] if node.level else ()
+            # The last name may be a module too: `from .. import modeling`.
+            yield from (Import(".".join(filter(None, [*package, node.module, a.name])), node.level) for a in node.names)
+
+
+def at_import_time(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: none inside a function or for type checkers only."""
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+
+
+def ours(path: Path, tree: ast.Module) -> set[str]:
+    """Folders of ours that a file imports from, at any time."""
+    tops = {found.top for found in imports(path, ast.walk(tree))}
+    return {top.removeprefix("compalign.") for top in tops if top.startswith("compalign")}
+
+
+def foreign(path: Path, tree: ast.Module) -> set[str]:
+    """Packages beyond the standard library and ours that a file imports, at any time."""
+    tops = {found.top for found in imports(path, ast.walk(tree))}
+    return {top for top in tops if not top.startswith("compalign")} - sys.stdlib_module_names
+
+
+def where(path: Path, node: ast.AST) -> str:
+    """Name a place as editors do."""
+    return f"{path}:{node.lineno}"
+
+
+def test_the_rules_meet_files():
+    assert {path.parts[0] for path in LIBRARY} == set(MAY_IMPORT)
+    assert {path.stem for path in ENTRY_POINTS} >= {"train_negclip", "train_ceclip", "train_degla"}
+    assert {path.parent.name for path in MODEL_FILES} >= {"degla_clip", "ce_clip"}
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_imports_run_one_way(folder):
+    against = {
+        str(path): wrong
+        for path, tree in LIBRARY.items()
+        if path.parts[0] == folder and (wrong := ours(path, tree) - MAY_IMPORT[folder])
+    }
+    assert against == {}
+
+
+def test_library_files_import_relatively_and_entry_points_absolutely():
+    """An entry point is run as a file, which has no package; a library file must be one object however it is found."""
+    wrong = {
+        str(path): sorted(found.module for found in relative_or_absolute)
+        for path, tree in LIBRARY.items()
+        if (
+            relative_or_absolute := [
+                found
+                for found in imports(path, ast.walk(tree))
+                if (found.dots > 0 if path in ENTRY_POINTS else found.dots == 0 and found.top.startswith("compalign"))
+            ]
+        )
+    }
+    assert wrong == {}
+
+
+def test_model_folders_load_without_the_rest():
+    """They are pushed to the Hub: torch, transformers, huggingface_hub and flat siblings are all that they find there."""
+    for path in MODEL_FILES:
+        assert foreign(path, TREES[path]) <= {"torch", "transformers", "huggingface_hub"}, path
+        strangers = {found.module for found in imports(path, ast.walk(TREES[path])) if found.dots > 1}
+        assert strangers == set(), path
+
+
+def test_losses_know_nothing_but_torch():
+    path = Path("trainers/losses.py")
+    assert foreign(path, TREES[path]) == {"torch"}
+    assert ours(path, TREES[path]) == set()
+    assert "torch.distributed" not in {found.module for found in imports(path, ast.walk(TREES[path]))}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=str)
+def test_optional_packages_are_imported_where_they_are_used(path):
+    assert {found.top for found in imports(path, at_import_time(LIBRARY[path]))} & OPTIONAL == set()
+    assert "torchvision" not in foreign(path, LIBRARY[path])
+
+
+@pytest.mark.parametrize("path", TREES, ids=str)
+def test_our_folders_are_never_imported_by_their_bare_names(path):
+    """From the top of the source tree `import modeling` would succeed, and make every class a second time."""
+    bare = {found.module for found in imports(path, ast.walk(TREES[path])) if found.top in MAY_IMPORT}
+    assert bare == set()
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=str)
+def test_no_assertions_and_no_bare_excepts(path):
+    nodes = list(ast.walk(LIBRARY[path]))
+    assert [where(path, node) for node in nodes if isinstance(node, ast.Assert)] == []
+    assert [where(path, node) for node in nodes if isinstance(node, ast.ExceptHandler) and node.type is None] == []
+
+
+def test_the_command_line_and_the_readers_start_without_torch():
+    script = "import sys, compalign.data, compalign.scripts.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    loaded = {"torch", "transformers", "datasets", "matplotlib"} & set(done.stdout.split())
+    assert loaded == set()
