@@ -9,10 +9,14 @@ DEMO_FLAGS ?=
 
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
 
-.PHONY: demo test lint coverage clean
+.PHONY: demo readme test lint coverage clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/compalign demo $(DEMO_FLAGS)
+
+# Puts the demo's table into the README.
+readme: demo
+	$(VENV)/bin/python -m compalign.scripts.update_readme demo/table.md README.md
 
 test: $(VENV)/installed-dev lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2

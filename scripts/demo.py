@@ -87,6 +87,7 @@ def fine_tune(method: str, args: DemoArguments, processor: ProcessorMixin) -> tu
         processing_class=processor,
     )
     trainer.train()
-    trainer.save_model()
+    trainer.model.save_pretrained(folder)
+    processor.save_pretrained(folder)
     (folder / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    return trainer.model, {"max_steps": training.max_steps, "seed": training.seed}
+    return trainer.model, training.to_dict()

@@ -10,14 +10,18 @@ import json
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer, set_seed
 
 from ..data.scenes import WebSceneDataset, full_caption, generate_scene, web_caption
 from ..data.tokenization import train_clip_tokenizer
+from ..evaluation import evaluate_model, table
+from ..hub_cards import write_card
 from ..trainers import NegCLIPArguments, NegCLIPTrainer
 from ..trainers.recipe import parse_recipe
+from .evaluate import SCENES
 
 CONTEXT_LENGTH = 64
 VOCABULARY = 700  # more than there are merges: every word of the world becomes one token
@@ -45,7 +49,7 @@ class BaseArguments:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, save the model and its processor, and keep the log beside them."""
+    """Train, save the model and its processor, and keep log, results and card beside them."""
     shape, args = parse_recipe(BaseArguments, NegCLIPArguments, arguments=arguments, description=__doc__)
     set_seed(args.seed)
     processor = make_processor(shape)
@@ -56,9 +60,20 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=processor,
     )
     trainer.train()
-    trainer.save_model()
-    log = {"recipe": vars(shape), "log": trainer.state.log_history}
-    Path(args.output_dir, "training_log.json").write_text(json.dumps(log, indent=1) + "\n")
+    folder = Path(args.output_dir)
+    trainer.model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (folder / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    document(folder, {**vars(shape), **args.to_dict()})
+
+
+def document(folder: Path, recipe: dict[str, Any]) -> None:
+    """Evaluate the saved model and write its results and its card beside it."""
+    model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+    results = evaluate_model(model, processor, SCENES, name=folder.name)
+    results.to_json(folder / "results.json")
+    write_card(folder, "base", results, recipe)
+    print(table([results]))
 
 
 def make_processor(shape: BaseArguments) -> CLIPProcessor:
