@@ -23,7 +23,8 @@ from ..data.tokenization import train_clip_tokenizer
 from ..modeling import DeGLACLIPModel
 from ..trainers import DeGLAArguments, DeGLATrainer
 from ..trainers.ema import ema_update, make_teacher
-from ..trainers.recipe import parse_recipe, peak_memory_bytes
+from ..trainers.entry import peak_memory_bytes
+from ..trainers.recipe import parse_recipe
 
 # Tokens of SugarCrepe's captions with both ends: mean 14.9, and a tail that reaches about 40 in a batch.
 LENGTHS = (9, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15, 16, 17, 18, 20, 22, 25, 30, 39)

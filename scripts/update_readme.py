@@ -1,6 +1,6 @@
 """Put the table of the last demo into the README: no figure there is typed by hand.
 
-    python -m compalign.scripts.update_readme demo/table.md README.md
+python -m compalign.scripts.update_readme demo/table.md README.md
 """
 
 import re

@@ -12,6 +12,8 @@ from transformers import ProcessorMixin
 
 from ..data.images import open_image
 
+SIDE_RATIOS = (3 / 4, 4 / 3)  # of a random crop, width to height
+
 
 def split_captions(text: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Give flat text rows their negatives axis back; the inverse of the layout that `AlignmentCollator` makes.
@@ -114,18 +116,21 @@ def crop_box(
         draw (`random.Random`): Source of the choice.
 
     Returns:
-        `tuple`: left, upper, right, lower in pixels, inside the image, far edges excluded. The whole image where it is
-        too narrow for such a crop.
+        `tuple`: left, upper, right, lower in pixels, inside the image, far edges excluded. Of an image too
+        narrow for such a crop, its middle as far as the ratio allows.
     """
     width, height = size
+    narrowest, widest = SIDE_RATIOS
     for _ in range(10):
         area = draw.uniform(*scale) * width * height
-        ratio = (3 / 4) * (16 / 9) ** draw.random()  # log-uniform
+        ratio = narrowest * (widest / narrowest) ** draw.random()  # log-uniform
         crop_width, crop_height = (area * ratio) ** 0.5, (area / ratio) ** 0.5
         if crop_width <= width and crop_height <= height:
             left, upper = draw.uniform(0, width - crop_width), draw.uniform(0, height - crop_height)
             return left, upper, left + crop_width, upper + crop_height
-    return 0.0, 0.0, float(width), float(height)
+    crop_width, crop_height = min(width, height * widest), min(height, width / narrowest)
+    left, upper = (width - crop_width) / 2, (height - crop_height) / 2
+    return left, upper, left + crop_width, upper + crop_height
 
 
 def _input_size(image_processor: Any) -> tuple[int, int]:

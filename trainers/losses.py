@@ -2,8 +2,8 @@
 
 Every embedding is L2-normalised, so dot products are cosines; every `logit_scale` is already exponentiated (about 100
 for CLIP) and multiplies them. Negatives are an axis, `(batch, negatives, dim)`, valid where `negative_mask` is 1: a
-masked negative takes part in no sum, no maximum and no gradient. No function here knows a model, a rank or a world size:
-hand over the rows of all processes and the value is that of the global batch.
+masked negative takes part in no sum, no maximum and no gradient. No function here knows a model, a rank or a world
+size: hand over the rows of all processes and the value is that of the global batch.
 
 Shapes: B batch, K negatives a caption, D embedding width.
 """

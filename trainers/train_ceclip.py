@@ -12,15 +12,15 @@ Small enough for a CPU, with negatives proposed by rule:
 
 from compalign.modeling import CECLIPModel
 from compalign.trainers import CECLIPArguments, CECLIPTrainer
-from compalign.trainers.recipe import (
+from compalign.trainers.entry import (
     DataArguments,
     ModelArguments,
     load_model,
     load_processor,
     load_rows,
-    parse_recipe,
     train_and_save,
 )
+from compalign.trainers.recipe import parse_recipe
 
 
 def main() -> None:

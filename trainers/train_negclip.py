@@ -13,15 +13,15 @@ Small enough for a CPU, with negatives proposed by rule:
 from transformers import AutoModel
 
 from compalign.trainers import NegCLIPArguments, NegCLIPTrainer
-from compalign.trainers.recipe import (
+from compalign.trainers.entry import (
     DataArguments,
     ModelArguments,
     load_model,
     load_processor,
     load_rows,
-    parse_recipe,
     train_and_save,
 )
+from compalign.trainers.recipe import parse_recipe
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from compalign.hub_cards.render import FOLDER, SHOWN_ARGUMENTS
 from compalign.scripts.train_scenes_base import BaseArguments
 from compalign.trainers import NegCLIPArguments
 from compalign.trainers.base import AlignmentArguments
-from compalign.trainers.recipe import DataArguments
+from compalign.trainers.entry import DataArguments
 
 CARDS = ("base", "ceclip", "degla", "negclip")
 CANARY = "canary"

@@ -177,20 +177,20 @@ def test_transparent_pixels_are_white(crop_scale):
 @pytest.mark.parametrize("scale", [(0.9, 1.0), (0.08, 1.0), (0.5, 0.5), (0.2, 0.3)])
 def test_crops_lie_inside_the_image_and_cover_the_share_asked_for(size, scale):
     width, height = size
+    largest = min(1, 4 / 3 * height / width, 4 / 3 * width / height)  # no ratio up to 4 : 3 covers more
     boxes = [crop_box(size, scale, random.Random(draw)) for draw in range(500)]
     for left, upper, right, lower in boxes:
         assert 0 <= left < right <= width + 1e-9
         assert 0 <= upper < lower <= height + 1e-9
-        if (left, upper, right, lower) != (0, 0, width, height):
-            share = (right - left) * (lower - upper) / (width * height)
-            assert scale[0] - 1e-9 <= share <= scale[1] + 1e-9
-            assert 3 / 4 - 1e-9 <= (right - left) / (lower - upper) <= 4 / 3 + 1e-9
-    longer_than_any_crop = (size, scale) == ((500, 333), (0.9, 1.0))
-    assert len(set(boxes)) > 1 or longer_than_any_crop
+        share = (right - left) * (lower - upper) / (width * height)
+        assert min(scale[0], largest) - 1e-9 <= share <= scale[1] + 1e-9
+        assert 3 / 4 - 1e-9 <= (right - left) / (lower - upper) <= 4 / 3 + 1e-9
+    assert (len(set(boxes)) > 1) == (largest >= scale[0])
 
 
-def test_an_image_too_narrow_for_a_crop_is_taken_whole():
-    assert crop_box((100, 10), (0.9, 1.0), random.Random(0)) == (0, 0, 100, 10)
+def test_of_an_image_too_narrow_for_a_crop_the_middle_is_taken():
+    assert crop_box((100, 30), (0.9, 1.0), random.Random(0)) == (30, 0, 70, 30)
+    assert crop_box((30, 100), (0.9, 1.0), random.Random(0)) == (0, 30, 30, 70)
 
 
 def test_neighbors_follow_all_rows_in_the_same_order():

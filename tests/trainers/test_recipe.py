@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from compalign.trainers import CECLIPArguments, DeGLAArguments, NegCLIPArguments
-from compalign.trainers.recipe import DataArguments, ModelArguments, parse_recipe
+from compalign.trainers.entry import DataArguments, ModelArguments
+from compalign.trainers.recipe import parse_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = {"negclip": NegCLIPArguments, "ceclip": CECLIPArguments, "degla": DeGLAArguments}

@@ -1,0 +1,108 @@
+"""What the entry points share: where weights and rows come from, and one run from start to saved model."""
+
+import resource
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoProcessor,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+    set_seed,
+)
+
+from ..data import NegativeGenerator, load_captions
+from ..data.negatives import CECLIP_KINDS, prepare
+from ..data.tokenization import clip_tokenizer_from_bpe
+from .base import AlignmentArguments, AlignmentTrainer
+
+
+@dataclass
+class ModelArguments:
+    """Where the weights come from."""
+
+    model: str = field(
+        default="openai/clip-vit-base-patch32", metadata={"help": "Checkpoint to start from: a Hub id or a folder."}
+    )
+    from_scratch: bool = field(
+        default=False, metadata={"help": "Random weights in the shape of ViT-B/32 instead; nothing is downloaded."}
+    )
+    bpe_vocabulary: str | None = field(
+        default=None, metadata={"help": "bpe_simple_vocab_16e6.txt.gz, for a processor made without the Hub."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """Where the rows come from."""
+
+    train: str = field(metadata={"help": "Captions: a file, a folder or a Hub id, in any format of load_captions."})
+    images: str | None = field(default=None, metadata={"help": "Folder of the images; default: beside the captions."})
+    only: str | None = field(default=None, metadata={"help": "Text file of the image names to keep."})
+    negatives: Literal["dataset", "rules"] = field(
+        default="dataset", metadata={"help": "Take the negatives of the data, or propose them by rule."}
+    )
+
+
+def load_model(model_class: type, arguments: ModelArguments, **config: Any) -> PreTrainedModel:
+    """The model to train, in float32.
+
+    Args:
+        model_class (`type`): `AutoModel` or one of our classes.
+        arguments (`ModelArguments`): Checkpoint, or random weights.
+        config: Fields of the configuration to set.
+    """
+    if not arguments.from_scratch:
+        return model_class.from_pretrained(arguments.model, dtype=torch.float32, **config)
+    if model_class is AutoModel:
+        return AutoModel.from_config(CLIPConfig(**config))
+    return model_class(model_class.config_class(**config))
+
+
+def load_processor(arguments: ModelArguments) -> ProcessorMixin:
+    """The model's processor, or CLIP's own made from its vocabulary file."""
+    if arguments.bpe_vocabulary is None:
+        return AutoProcessor.from_pretrained(arguments.model)
+    return CLIPProcessor(CLIPImageProcessor(), clip_tokenizer_from_bpe(arguments.bpe_vocabulary))
+
+
+def load_rows(arguments: DataArguments, training: AlignmentArguments, typed: bool = False) -> Any:
+    """The training rows; negatives proposed by rule where the recipe asks for it.
+
+    Args:
+        arguments (`DataArguments`): What to read.
+        training (`AlignmentArguments`): Policy on bad rows, seed, and how many negatives a caption.
+        typed (`bool`): Keep CE-CLIP's columns: relation, adjective, noun, verb.
+    """
+    rows = load_captions(arguments.train, arguments.images, only=arguments.only, on_bad_row=training.on_bad_row)
+    if arguments.negatives == "dataset":
+        return rows
+    if typed and training.num_negatives != len(CECLIP_KINDS):
+        raise ValueError(
+            f"num_negatives is {training.num_negatives}; the rules make {', '.join(CECLIP_KINDS)}: set it to 4"
+        )
+    generator = NegativeGenerator(num_negatives=max(training.num_negatives, 1), seed=training.seed)
+    return prepare(rows, generator.propose_typed if typed else generator.propose)
+
+
+def train_and_save(trainer: AlignmentTrainer) -> None:
+    """Train, resume where asked, save the model with its processor, and print time, speed and peak memory."""
+    set_seed(trainer.args.seed)
+    result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.save_model()
+    metrics = {**result.metrics, "peak_memory_bytes": peak_memory_bytes()}
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held: on its GPU, or resident where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
