@@ -93,7 +93,8 @@ class AlignmentTrainer(Trainer):
     Args:
         model (`PreTrainedModel`): A CLIP-like model: `forward` returns `image_embeds` and `text_embeds`.
         args (`AlignmentArguments`): The recipe.
-        train_dataset, eval_dataset: Rows with `image`, `caption` and `negative_captions`.
+        train_dataset, eval_dataset: Map-style rows with `image`, `caption` and `negative_captions`, see
+            `AlignmentCollator`; for evaluation also a dictionary of several.
         processing_class (`ProcessorMixin`): The model's processor.
         kwargs: As for `transformers.Trainer`.
 
@@ -116,8 +117,8 @@ class AlignmentTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=None if train_dataset is None else self.index_rows(train_dataset, args),
-            eval_dataset=None if eval_dataset is None else self.index_rows(eval_dataset, args),
+            train_dataset=self._indexed(train_dataset, args),
+            eval_dataset=self._indexed(eval_dataset, args),
             processing_class=processing_class,
             data_collator=data_collator or self.make_collator(processing_class, model, args),
             **kwargs,
@@ -143,6 +144,18 @@ class AlignmentTrainer(Trainer):
     def index_rows(rows: Any, args: AlignmentArguments) -> IndexedRows:
         """The rows with their place and epoch."""
         return IndexedRows(rows, args.on_bad_row)
+
+    @classmethod
+    def _indexed(cls, rows: Any, args: AlignmentArguments) -> Any:
+        """Index rows, a dictionary of several, or none; a name stands for rows that are indexed already."""
+        if isinstance(rows, dict):
+            return {name: cls._indexed(part, args) for name, part in rows.items()}
+        if rows is None or isinstance(rows, (str, IndexedRows)):
+            return rows
+        return cls.index_rows(rows, args)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None):
+        return super().get_eval_dataloader(self._indexed(eval_dataset, self.args))
 
     @staticmethod
     def make_collator(processor: ProcessorMixin, model: PreTrainedModel, args: AlignmentArguments) -> AlignmentCollator:

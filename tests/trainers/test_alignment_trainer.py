@@ -185,6 +185,21 @@ def test_only_matrices_decay(tmp_path):
     assert not {name for name in decaying if name.endswith("bias") or "layer_norm" in name or "logit_scale" in name}
 
 
+def test_rows_to_evaluate_on_come_in_every_form(tmp_path):
+    one = tiny.make_trainer("degla", tmp_path, ROWS, eval_rows=ROWS[:8]).evaluate()
+    assert tiny.make_trainer("degla", tmp_path, ROWS).evaluate(ROWS[:8])["eval_loss"] == one["eval_loss"]
+    several = tiny.make_trainer("degla", tmp_path, ROWS, eval_rows={"a": ROWS[:8], "b": ROWS[8:]}).evaluate()
+    assert several["eval_a_loss"] == one["eval_loss"]
+    assert several["eval_b_contrast"] != several["eval_a_contrast"]
+
+
+def test_progress_bar_shows_every_term(tmp_path, capsys):
+    tiny.make_trainer("degla", tmp_path, ROWS, max_steps=2, disable_tqdm=False).train()
+    shown = capsys.readouterr().err
+    for term in ("loss", *TERMS["degla"]):
+        assert f"{term}=" in shown
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
