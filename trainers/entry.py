@@ -1,7 +1,11 @@
 """What the entry points share: where weights and rows come from, and one run from start to saved model."""
 
+import dataclasses
+import json
 import resource
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -91,7 +95,7 @@ def load_rows(arguments: DataArguments, training: AlignmentArguments, typed: boo
 
 
 def train_and_save(trainer: AlignmentTrainer) -> None:
-    """Train, resume where asked, save the model with its processor, and print time, speed and peak memory."""
+    """Train, resume where asked, save the model with its processor and record; print time, speed and peak memory."""
     set_seed(trainer.args.seed)
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     trainer.save_model()
@@ -99,6 +103,33 @@ def train_and_save(trainer: AlignmentTrainer) -> None:
     trainer.log_metrics("train", metrics)
     trainer.save_metrics("train", metrics)
     trainer.save_state()
+    record = json.dumps(run_record(trainer), indent=1, default=str)
+    Path(trainer.args.output_dir, "run.json").write_text(record + "\n", encoding="utf-8")
+
+
+def run_record(trainer: AlignmentTrainer) -> dict[str, Any]:
+    """What it takes to repeat a run: the arguments that differ from their defaults, the processes, the versions.
+
+    Fields whose names speak of tokens are left out, for the record lies beside the weights.
+    """
+    arguments = {
+        item.name: value
+        for item in dataclasses.fields(trainer.args)
+        if item.init and "token" not in item.name
+        if (value := getattr(trainer.args, item.name)) != _default(item)
+    }
+    return {
+        "trainer": type(trainer).__name__,
+        "start": trainer.model.config.name_or_path,
+        "arguments": arguments,
+        "processes": trainer.args.world_size,
+        "versions": {library: version(library) for library in ("compalign", "torch", "transformers", "accelerate")},
+    }
+
+
+def _default(item: dataclasses.Field) -> Any:
+    """A field's default value."""
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def peak_memory_bytes() -> int:

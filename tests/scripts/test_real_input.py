@@ -62,6 +62,9 @@ def test_entry_point_trains_on_photographs_and_its_model_is_evaluated(method, re
     printed = train(repository, method, photographs, start, tmp_path / method)
     assert "peak_memory_bytes" in printed
     assert "train_samples_per_second" in printed
+    record = json.loads((tmp_path / method / "run.json").read_text())
+    assert record["arguments"]["max_steps"] == 3
+    assert record["start"] == start
     model = AutoModel.from_pretrained(tmp_path / method)
     before = AutoModel.from_pretrained(start)
     moved = [
