@@ -35,7 +35,7 @@ class BaseArguments:
     """The shape of the model and the size of its world."""
 
     scenes: int = field(default=500_000, metadata={"help": "Distinct training scenes."})
-    single_objects: int = field(default=0, metadata={"help": "So many first scenes show one object: an easy start."})
+    dense: int = field(default=0, metadata={"help": "So many first rows have full captions: an easy start."})
     image_size: int = field(default=64, metadata={"help": "Side of the images in pixels."})
     patch_size: int = field(default=8, metadata={"help": "Side of a patch in pixels."})
     embedding_width: int = field(default=64, metadata={"help": "Width of the shared space."})
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = NegCLIPTrainer(
         model=make_model(shape, processor.tokenizer),
         args=args,
-        train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed, shape.single_objects),
+        train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed, shape.dense),
         processing_class=processor,
     )
     trainer.train()

@@ -71,10 +71,13 @@ def scene_row(
     }
 
 
-def web_row(seed: int, split: str = "train", image_size: int = 64, num_objects: int | None = None) -> dict[str, Any]:
-    """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`."""
-    scene = generate_scene(seed, num_objects, split)
-    caption = web_caption(scene, random.Random(f"web/{split}/{seed}"))
+def web_row(seed: int, split: str = "train", image_size: int = 64, dense: bool = False) -> dict[str, Any]:
+    """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`.
+
+    A dense row shows two objects and its caption says it all.
+    """
+    scene = generate_scene(seed, 2 if dense else None, split)
+    caption = (full_caption if dense else web_caption)(scene, random.Random(f"web/{split}/{seed}"))
     return {"image": render(scene, image_size), "caption": caption.text, "image_id": seed}
 
 
@@ -86,15 +89,16 @@ class WebSceneDataset(Dataset):
         split (`str`): One of `SPLITS`.
         image_size (`int`): Side of the image in pixels.
         seed (`int`): Two seeds share no scene, for counts up to 2**32.
-        single_objects (`int`): So many scenes, the first ones, show one object only: an easy start.
+        dense (`int`): So many rows, the first ones, have full captions of two objects: an easy start, after which a
+            model reads web-like captions many times faster.
     """
 
-    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, single_objects: int = 0):
+    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, dense: int = 0):
         self.count = count
         self.split = split
         self.image_size = image_size
         self.seed = seed
-        self.single_objects = single_objects
+        self.dense = dense
 
     def __len__(self) -> int:
         return self.count
@@ -106,8 +110,7 @@ class WebSceneDataset(Dataset):
         return self.seed * SEED_STRIDE + index
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        num_objects = 1 if index < self.single_objects else None
-        return web_row(self.scene_seed(index), self.split, self.image_size, num_objects)
+        return web_row(self.scene_seed(index), self.split, self.image_size, index < self.dense)
 
 
 class SceneDataset(WebSceneDataset):

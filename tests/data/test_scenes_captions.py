@@ -212,14 +212,12 @@ def test_a_dataset_is_stateless_and_survives_a_worker(kind):
         data[20]
 
 
-def test_an_easy_start_shows_single_objects_first():
-    data = WebSceneDataset(12, single_objects=6)
-    counts = [len(generate_scene(row["image_id"], 1 if index < 6 else None).objects) for index, row in enumerate(data)]
-    assert counts[:6] == [1] * 6
-    assert max(counts[6:]) > 1
-    plain = WebSceneDataset(12)
-    assert [row["caption"] for row in data][6:] == [row["caption"] for row in plain][6:]
-    assert data[0]["image"].tobytes() == render(generate_scene(0, 1)).tobytes()
+def test_an_easy_start_has_full_captions_of_two_objects_first():
+    data, plain = WebSceneDataset(40, dense=20), WebSceneDataset(40)
+    assert all(len(NOUN.findall(row["caption"])) == 2 for row in list(data)[:20])
+    assert all(is_true(row["caption"], generate_scene(row["image_id"], 2)) for row in list(data)[:20])
+    assert [row["caption"] for row in data][20:] == [row["caption"] for row in plain][20:]
+    assert data[0]["image"].tobytes() == render(generate_scene(0, 2)).tobytes()
 
 
 ITEMS = {kind: composition_items(kind, 1200) for kind in NEGATIVE_KINDS}
