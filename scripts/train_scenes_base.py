@@ -7,14 +7,12 @@ The folder it writes loads with `AutoModel.from_pretrained` and `AutoProcessor.f
 """
 
 import json
-import math
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer, set_seed
 
 from ..data.scenes import WebSceneDataset, full_caption, generate_scene, web_caption
@@ -29,7 +27,7 @@ CONTEXT_LENGTH = 64
 VOCABULARY = 700  # more than there are merges: every word of the world becomes one token
 PIXEL_MEAN, PIXEL_STD = [0.6, 0.6, 0.6], [0.3, 0.3, 0.3]
 TOKENIZER_CAPTIONS = 5000
-POSITION_SCALE = 0.5
+POSITION_STD = 0.3
 
 
 @dataclass
@@ -37,8 +35,7 @@ class BaseArguments:
     """The shape of the model and the size of its world."""
 
     scenes: int = field(default=500_000, metadata={"help": "Distinct training scenes."})
-    located: int = field(default=0, metadata={"help": "So many first rows say where one object lies."})
-    dense: int = field(default=0, metadata={"help": "So many rows after those relate two objects."})
+    dense: int = field(default=0, metadata={"help": "So many first rows have full captions: an easy start."})
     image_size: int = field(default=64, metadata={"help": "Side of the images in pixels."})
     patch_size: int = field(default=8, metadata={"help": "Side of a patch in pixels."})
     embedding_width: int = field(default=64, metadata={"help": "Width of the shared space."})
@@ -59,10 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = NegCLIPTrainer(
         model=make_model(shape, processor.tokenizer),
         args=args,
-        train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed, shape.located, shape.dense),
+        train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed, shape.dense),
         processing_class=processor,
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train()
     folder = Path(args.output_dir)
     trainer.model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -99,20 +96,8 @@ def make_model(shape: BaseArguments, tokenizer: CLIPTokenizer) -> CLIPModel:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name:
             nn.init.xavier_uniform_(parameter)
-    with torch.no_grad():
-        positions = model.vision_model.embeddings.position_embedding.weight
-        positions.zero_()[1:] = POSITION_SCALE * sine_positions(
-            shape.image_size // shape.patch_size, shape.vision_width
-        )
+    nn.init.normal_(model.vision_model.embeddings.position_embedding.weight, std=POSITION_STD)
     return model
-
-
-def sine_positions(side: int, width: int) -> Tensor:
-    """Sines and cosines of the two coordinates of a grid of patches: (side * side, width), values in [-1, 1]."""
-    rows, columns = torch.meshgrid(torch.arange(side) / side, torch.arange(side) / side, indexing="ij")
-    frequencies = math.pi * 8 ** (torch.arange(width // 4) / (width // 4))
-    angles = [coordinate.flatten()[:, None] * frequencies for coordinate in (columns, rows)]
-    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
 
 
 def make_config(shape: BaseArguments, tokenizer: CLIPTokenizer) -> CLIPConfig:

@@ -145,9 +145,6 @@ class Detail:
 
 
 FULL_DETAIL = Detail(colour=1.0, size=0.35, pattern=0.35)
-LOCATED_DETAIL = Detail(colour=1.0, size=0.0, pattern=0.0)
-DENSE_DETAIL = Detail(colour=1.0, size=0.25, pattern=0.25)
-DENSE_LOCATED = 0.4  # how often a dense caption says a place instead of a relation
 OTHERS_MENTIONED = 0.4  # how often a full caption mentions each object outside its relation
 
 
@@ -202,21 +199,6 @@ def web_caption(scene: Scene, rng: random.Random, mix: WebMix = WEB_MIX) -> Capt
         chosen, detail = rng.sample(scene.objects, len(scene.objects)), mix.listing_detail
     mentions = tuple(detail.describe(item, rng) for item in chosen)
     return Caption(Statement(mentions, place=place), rng.choice(LISTING_FORMS))
-
-
-def located_caption(scene: Scene, rng: random.Random, detail: Detail = LOCATED_DETAIL) -> Caption:
-    """Name one object of a scene and the side of the image at which it lies, if it lies at one."""
-    item = rng.choice(scene.objects)
-    places = [name for name in PLACES if located(item, name)]
-    statement = Statement((detail.describe(item, rng),), place=rng.choice(places) if places else None)
-    return Caption(statement, rng.choice(LISTING_FORMS))
-
-
-def dense_caption(scene: Scene, rng: random.Random) -> Caption:
-    """Caption two objects in plain words: now the relation between them, now the place of one."""
-    if rng.random() < DENSE_LOCATED:
-        return located_caption(scene, rng, DENSE_DETAIL)
-    return _relational(scene, DENSE_DETAIL, rng, others=0.0)
 
 
 def full_caption(scene: Scene, rng: random.Random) -> Caption:

@@ -1,36 +1,14 @@
 """Rows for training: an image, a caption and its negatives, each a pure function of split, seed and epoch."""
 
 import random
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch.utils.data import Dataset
 
-from .captions import Caption, dense_caption, full_caption, located_caption, web_caption
-from .graph import Scene, generate_scene, place_objects
+from .captions import Caption, full_caption, web_caption
+from .graph import Scene, generate_scene
 from .negatives import NEGATIVE_KINDS, negative_caption
 from .render import render
-
-
-class Lesson(NamedTuple):
-    """A kind of row that teaches where things are, before web-like rows teach what things there are.
-
-    Rows come in albums: neighbours show the same objects, placed anew, so that a contrastive batch cannot be told apart
-    without their places. A model that has learned things first becomes blind to places and stays so.
-
-    Args:
-        num_objects (`int`): Objects a scene.
-        album (`int`): Rows that share their objects.
-        caption (`Callable`): Makes the caption of a scene.
-    """
-
-    num_objects: int
-    album: int
-    caption: Callable[[Scene, random.Random], Caption]
-
-
-PLACES_OF_ONE = Lesson(num_objects=1, album=4, caption=located_caption)
-RELATIONS_OF_TWO = Lesson(num_objects=2, album=2, caption=dense_caption)
 
 SEED_STRIDE = 2**32  # a dataset's scenes are numbered from here on for each seed, so that two seeds share none
 
@@ -93,21 +71,13 @@ def scene_row(
     }
 
 
-def web_row(seed: int, split: str = "train", image_size: int = 64) -> dict[str, Any]:
-    """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`."""
-    scene = generate_scene(seed, split=split)
-    caption = web_caption(scene, random.Random(f"web/{split}/{seed}"))
-    return {"image": render(scene, image_size), "caption": caption.text, "image_id": seed}
+def web_row(seed: int, split: str = "train", image_size: int = 64, dense: bool = False) -> dict[str, Any]:
+    """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`.
 
-
-def lesson_row(seed: int, lesson: Lesson, split: str = "train", image_size: int = 64) -> dict[str, Any]:
-    """Return a row of an easy start; see `Lesson`. The columns are those of `web_row`."""
-    first = seed - seed % lesson.album
-    scene = generate_scene(first, lesson.num_objects, split)
-    if seed != first:
-        pairs = [(item.colour, item.shape) for item in scene.objects]
-        scene = place_objects(pairs, random.Random(f"album/{split}/{seed}"), seed)
-    caption = lesson.caption(scene, random.Random(f"lesson/{split}/{seed}"))
+    A dense row shows two objects and its caption says it all.
+    """
+    scene = generate_scene(seed, 2 if dense else None, split)
+    caption = (full_caption if dense else web_caption)(scene, random.Random(f"web/{split}/{seed}"))
     return {"image": render(scene, image_size), "caption": caption.text, "image_id": seed}
 
 
@@ -119,24 +89,15 @@ class WebSceneDataset(Dataset):
         split (`str`): One of `SPLITS`.
         image_size (`int`): Side of the image in pixels.
         seed (`int`): Two seeds share no scene, for counts up to 2**32.
-        located (`int`): So many rows, the first ones, are of the lesson `PLACES_OF_ONE`.
-        dense (`int`): So many rows after those are of the lesson `RELATIONS_OF_TWO`.
+        dense (`int`): So many rows, the first ones, have full captions of two objects: an easy start, after which a
+            model reads web-like captions many times faster.
     """
 
-    def __init__(
-        self,
-        count: int,
-        split: str = "train",
-        image_size: int = 64,
-        seed: int = 0,
-        located: int = 0,
-        dense: int = 0,
-    ):
+    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, dense: int = 0):
         self.count = count
         self.split = split
         self.image_size = image_size
         self.seed = seed
-        self.located = located
         self.dense = dense
 
     def __len__(self) -> int:
@@ -149,12 +110,7 @@ class WebSceneDataset(Dataset):
         return self.seed * SEED_STRIDE + index
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        seed = self.scene_seed(index)
-        if index < self.located:
-            return lesson_row(seed, PLACES_OF_ONE, self.split, self.image_size)
-        if index < self.located + self.dense:
-            return lesson_row(seed, RELATIONS_OF_TWO, self.split, self.image_size)
-        return web_row(seed, self.split, self.image_size)
+        return web_row(self.scene_seed(index), self.split, self.image_size, index < self.dense)
 
 
 class SceneDataset(WebSceneDataset):
