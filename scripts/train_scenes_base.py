@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         train_dataset=WebSceneDataset(shape.scenes, "train", shape.image_size, args.seed, shape.dense),
         processing_class=processor,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     folder = Path(args.output_dir)
     trainer.model.save_pretrained(folder)
     processor.save_pretrained(folder)
