@@ -105,6 +105,7 @@ def train_and_save(trainer: AlignmentTrainer) -> None:
     trainer.save_state()
     record = json.dumps(run_record(trainer), indent=1, default=str)
     Path(trainer.args.output_dir, "run.json").write_text(record + "\n", encoding="utf-8")
+    trainer.accelerator.end_training()  # processes that leave the group at will abort each other
 
 
 def run_record(trainer: AlignmentTrainer) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def main(method: str, num_negatives: str, batch: str, output_dir: str, use_cpu: 
     if method == "degla":
         state |= {f"teacher.{name}": value for name, value in trainer.teacher.state_dict().items()}
     torch.save({"state": state, "log": trainer.state.log_history}, f"{output_dir}/rank{trainer.args.process_index}.pt")
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
