@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from ..data.scenes import SceneDataset
 from ..evaluation import Results, SceneComposition, SceneRetrieval, SceneZeroShot, evaluate_model
-from ..hub_cards.render import write_card
+from ..hub_cards import write_card
 from ..modeling import CECLIPModel, DeGLACLIPModel
 from ..trainers import (
     CECLIPArguments,

@@ -186,10 +186,11 @@ class AlignmentTrainer(Trainer):
     def weighted_sum(self, terms: dict[str, tuple[float, Callable[[], Tensor]]], rows: Tensor) -> Tensor:
         """Sum of weight times value over the terms. A term of weight 0 is never computed."""
         values = {name: term() for name, (weight, term) in terms.items() if weight != 0}
-        for name, value in values.items():
-            self._terms[name].append(value.detach())
+        detached = {name: value.detach() for name, value in values.items()}
+        for name, value in detached.items():
+            self._terms[name].append(value)
         if self.model.training:
-            self._step.append((rows, values))
+            self._step.append((rows, detached))
         return sum(terms[name][0] * value for name, value in values.items())
 
     def _pop_term_means(self, prefix: str = "") -> dict[str, float]:
@@ -230,7 +231,7 @@ class AlignmentTrainer(Trainer):
 
     def check_finite(self) -> None:
         """Stop before an optimizer step that would destroy the weights."""
-        total = sum(value.detach().sum() for _, values in self._step for value in values.values())
+        total = sum(value.sum() for _, values in self._step for value in values.values())
         if not torch.isfinite(torch.as_tensor(total)):
             bad = {name for _, values in self._step for name, value in values.items() if not value.isfinite().all()}
             rows = torch.cat([rows for rows, _ in self._step]).tolist()

@@ -38,9 +38,6 @@ class CECLIPTrainer(AlignmentTrainer):
         Contrasting intra-modal and ranking cross-modal hard negatives, https://huggingface.co/papers/2306.08832.
     """
 
-    _name = "CE-CLIP"
-    _paper = "2306.08832"
-
     def __init__(self, model: CECLIPModel, args: CECLIPArguments, **kwargs: Any):
         thresholds = len(model.rank_threshold)
         if thresholds != args.num_negatives:

@@ -38,9 +38,6 @@ class DeGLATrainer(AlignmentTrainer):
         Decoupled Global-Local Alignment, https://huggingface.co/papers/2504.16801, Eq. 4 to 10.
     """
 
-    _name = "DeGLA"
-    _paper = "2504.16801"
-
     def __init__(self, model, args: DeGLAArguments, **kwargs: Any):
         super().__init__(model, args, **kwargs)
         self.teacher = make_teacher(model) if args.text_grounded_weight or args.distillation_weight else None

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from ..data.bad_rows import check_on_bad_row
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,6 +27,7 @@ class IndexedRows(Dataset):
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], on_bad_row: str = "skip"):
+        check_on_bad_row(on_bad_row)
         self.rows = rows
         self.on_bad_row = on_bad_row
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers must see it change

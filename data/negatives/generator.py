@@ -1,11 +1,11 @@
 """Negative captions by rule: choose among what the rules propose."""
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ..caption_hygiene import normalised
 from .analysis import Analysis
 from .lexicon import load_lexicon
 from .rules import RULES
@@ -122,21 +122,17 @@ class NegativeGenerator:
     def _candidates(self, caption: str, kinds: Iterable[str]) -> dict[str, list[Negative]]:
         """The distinct candidates of each kind in random order; none equals the caption or another candidate."""
         analysis = Analysis(caption, self.tagger(caption), self.lexicon)
-        seen = {"", normalise(caption)}
+        seen = {"", normalised(caption)}
         candidates = {}
         for kind in kinds:
             candidates[kind] = []
             for text in RULES[kind](analysis):
-                if normalise(text) not in seen and " " in normalise(text):
-                    seen.add(normalise(text))
+                words = normalised(text)
+                if words not in seen and " " in words:
+                    seen.add(words)
                     candidates[kind].append(Negative(text, kind))
             random.Random(f"{self.seed} {kind} {caption}").shuffle(candidates[kind])
         return candidates
-
-
-def normalise(text: str) -> str:
-    """Lower case, single spaces, no final punctuation: captions equal in this form say the same."""
-    return re.sub(r"[\s.!?,;]+$", "", " ".join(text.lower().split()))
 
 
 def checked(captions: Sequence[str]) -> Sequence[str]:

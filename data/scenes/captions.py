@@ -152,8 +152,7 @@ OTHERS_MENTIONED = 0.4  # how often a full caption mentions each object outside 
 class WebMix:
     """What web-like captions say: shares of the kinds (the rest lists), and how much detail each gives.
 
-    Captions that always spell everything out teach binding by themselves; this mix leaves a bag of words. Without any
-    captions that say where things are, though, an image embedding holds no places, and there is nothing to tune.
+    Captions that always spell everything out teach binding by themselves; this mix says little at a time.
     """
 
     single: float = 0.30

@@ -5,7 +5,9 @@ import json
 import pytest
 import tiny
 import torch
+from transformers import CLIPModel
 
+from compalign.modeling import CECLIPModel
 from compalign.trainers.collators import split_captions
 from compalign.trainers.losses import (
     clip_contrastive,
@@ -141,7 +143,7 @@ def test_teacher_is_the_average_of_the_students(tmp_path):
 
 
 def test_logit_scale_stays_below_one_hundred(tmp_path):
-    model = tiny.make_model(tiny.CLIPModel)
+    model = tiny.make_model(CLIPModel)
     model.logit_scale.data.fill_(9.0)
     tiny.make_trainer("negclip", tmp_path, ROWS, model=model, max_steps=1).train()
     assert model.logit_scale.exp().item() == pytest.approx(100.0, rel=1e-5)
@@ -214,7 +216,7 @@ def test_batches_without_contrast_are_refused(settings, message, tmp_path):
 
 
 def test_negatives_that_disagree_with_the_thresholds_are_refused(tmp_path):
-    model = tiny.make_model(tiny.CECLIPModel, num_negatives=3)
+    model = tiny.make_model(CECLIPModel, num_negatives=3)
     with pytest.raises(ValueError, match="3 rank thresholds but num_negatives is 4"):
         tiny.make_trainer("ceclip", tmp_path, ROWS, model=model)
 
