@@ -8,6 +8,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from compalign.trainers.losses import (
+    clip_contrastive,
+    image_grounded_contrast,
+    self_distillation,
+    text_grounded_contrast,
+)
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = {case["name"]: case for case in json.loads((GOLDEN / "manifest.json").read_text())["cases"]}
 PRECISIONS = ("float64", "float32")
@@ -47,6 +54,26 @@ def assert_gradients_match(
     for (key, tensor), gradient in zip(inputs.items(), gradients, strict=True):
         gradient = torch.zeros_like(tensor) if gradient is None else gradient
         assert_matches(name, precision, gradient, expected[f"grad_{key}{suffix}"], gradient=True)
+
+
+def degla_terms(flags: dict, tensors: dict, leaves: dict, negatives: str) -> dict[str, tuple[float, Tensor]]:
+    """The terms of DeGLA that a case switches on, with their weights."""
+    image, scale = leaves["image_features"], leaves["logit_scale"]
+    batch = len(image)
+    caption, negative = split(leaves["text_features"], batch)
+    teacher_caption, _ = split(tensors["teacher_text_features"], batch)
+    terms = {"base_loss": (1.0, clip_contrastive(image, caption, scale, negative))}
+    if flags.get("text_local_contrast"):
+        value = text_grounded_contrast(caption, teacher_caption, negative, negatives=negatives)
+        terms["text_local_loss"] = (flags["text_local_weight"], value)
+    if flags.get("image_local_contrast"):
+        value = image_grounded_contrast(image, caption, negative, scale)
+        terms["image_local_loss"] = (flags["image_local_weight"], value)
+    if flags.get("distill_weight"):
+        value = self_distillation(image, tensors["teacher_image_features"])
+        value = value + self_distillation(leaves["text_features"], tensors["teacher_text_features"])
+        terms["distill_loss"] = (flags["distill_weight"], value)
+    return terms
 
 
 def calls(name: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
-from accelerate import debug_launcher
+import two_processes
 from torch import nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
@@ -67,7 +67,7 @@ def train_half(folder, kinds, first):
 @pytest.mark.parametrize(("kinds", "first"), [(0, 3), (1, 3), (4, 3), (4, 5), (1, 2)])
 def test_two_processes_equal_one(tmp_path, kinds, first):
     """Even (3 + 3) and uneven rows; each rank has other data."""
-    debug_launcher(train_half, args=(str(tmp_path), kinds, first), num_processes=2)
+    two_processes.launch(train_half, tmp_path, kinds, first)
     model = TwoTowers()
     loss = total_loss(model, *make_rows(6, kinds))
     loss.backward()
@@ -89,7 +89,7 @@ def bring_different_widths(folder):
 
 
 def test_different_negatives_a_process_are_refused_on_every_rank(tmp_path):
-    debug_launcher(bring_different_widths, args=(str(tmp_path),), num_processes=2)
+    two_processes.launch(bring_different_widths, tmp_path)
     for rank in range(2):
         assert "different widths (3, 4)" in (tmp_path / f"rank{rank}.txt").read_text()
 

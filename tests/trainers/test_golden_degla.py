@@ -7,32 +7,8 @@ import torch
 from compalign.trainers.ema import ema_update
 from compalign.trainers.losses import (
     clip_contrastive,
-    image_grounded_contrast,
-    self_distillation,
     text_grounded_contrast,
 )
-
-FLAGS = {"text_local_loss": "text_local_contrast", "image_local_loss": "image_local_contrast"}
-
-
-def degla_terms(case: dict, tensors: dict, leaves: dict, negatives: str) -> dict[str, tuple[float, torch.Tensor]]:
-    """The terms that a case switches on, with their weights."""
-    flags, scale = case["flags"], leaves["logit_scale"]
-    image, batch = leaves["image_features"], case["shapes"]["B"]
-    caption, negative = golden.split(leaves["text_features"], batch)
-    teacher_caption, _ = golden.split(tensors["teacher_text_features"], batch)
-    terms = {"base_loss": (1.0, clip_contrastive(image, caption, scale, negative))}
-    if flags.get("text_local_contrast"):
-        value = text_grounded_contrast(caption, teacher_caption, negative, negatives=negatives)
-        terms["text_local_loss"] = (flags["text_local_weight"], value)
-    if flags.get("image_local_contrast"):
-        value = image_grounded_contrast(image, caption, negative, scale)
-        terms["image_local_loss"] = (flags["image_local_weight"], value)
-    if flags.get("distill_weight"):
-        value = self_distillation(image, tensors["teacher_image_features"])
-        value = value + self_distillation(leaves["text_features"], tensors["teacher_text_features"])
-        terms["distill_loss"] = (flags["distill_weight"], value)
-    return terms
 
 
 @pytest.mark.parametrize("precision", golden.PRECISIONS)
@@ -41,7 +17,7 @@ def degla_terms(case: dict, tensors: dict, leaves: dict, negatives: str) -> dict
 def test_terms_and_their_gradients_equal_the_fixture(name, negatives, suffix, precision):
     case, tensors = golden.CASES[name], golden.load(name, precision)
     leaves = {key: tensors[key].requires_grad_() for key in ("image_features", "text_features", "logit_scale")}
-    terms = degla_terms(case, tensors, leaves, negatives)
+    terms = golden.degla_terms(case["flags"], tensors, leaves, negatives)
     for term, (_, value) in terms.items():
         if f"{term}{suffix}" in tensors:
             golden.assert_matches(name, precision, value, tensors[f"{term}{suffix}"])
