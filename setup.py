@@ -7,6 +7,7 @@ FOLDERS = {
     "compalign.modeling": "modeling",
     "compalign.modeling.degla_clip": "modeling/degla_clip",
     "compalign.modeling.ce_clip": "modeling/ce_clip",
+    "compalign.modeling.llava_cal": "modeling/llava_cal",
     "compalign.trainers": "trainers",
     "compalign.data": "data",
     "compalign.data.scenes": "data/scenes",
@@ -36,7 +37,7 @@ setup(
     package_data={
         "compalign.data.negatives": ["*.json"],
         "compalign.hub_cards": ["*.md", "*.yaml", "released/*/*"],
-        "compalign.scripts": ["recipes/*.yaml"],
+        "compalign.scripts": ["recipes/*.yaml", "deepspeed/*.json"],
     },
     install_requires=[
         "torch>=2.11",

@@ -2,6 +2,7 @@
 
 from .bad_rows import RowReport
 from .captions import load_captions
+from .conversations import load_conversations
 from .negatives import Negative, NegativeGenerator
 
-__all__ = ["Negative", "NegativeGenerator", "RowReport", "load_captions"]
+__all__ = ["Negative", "NegativeGenerator", "RowReport", "load_captions", "load_conversations"]

@@ -68,6 +68,12 @@ class RowReport:
             raise ValueError(str(bad)) from bad.problem
         self.bad.append(bad)
 
+    def add(self, other: "RowReport") -> None:
+        """Take over what was met in another source."""
+        self.kept += other.kept
+        self.bad += other.bad
+        self.notes += other.notes
+
     def finish(self, source: str) -> None:
         """Log what was left out, the first rows by name, and what was noted; a clean source logs nothing.
 

@@ -1,16 +1,16 @@
 """The layouts captions come in: which columns each has, and how one of its records becomes a row."""
 
 import ast
-import difflib
 import json
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from .bad_rows import RowProblem
-from .caption_sources import CaptionSource
+from .row_reading import check_id, storable
+from .sources import Source, find_column, listed
 
 COCO_2014_PATTERN = "train2014/COCO_train2014_{image_id:012d}.jpg"
 
@@ -48,11 +48,11 @@ class CaptionRow(NamedTuple):
     neighbors: list[int] | None = None  # records with a similar image, counted from 0
 
 
-def choose_layout(source: CaptionSource, format: str | None = None) -> str:
+def choose_layout(source: Source, format: str | None = None) -> str:
     """Recognise a source's layout by its columns, or check the format that was asked for.
 
     Args:
-        source (`CaptionSource`): What was read.
+        source (`Source`): What was read.
         format (`str`, *optional*): One of `FORMATS`; None to recognise it.
 
     Returns:
@@ -64,7 +64,7 @@ def choose_layout(source: CaptionSource, format: str | None = None) -> str:
     if format is not None and format not in FORMATS:
         raise ValueError(f"format={format!r} is not one of {', '.join(FORMATS)}.")
     if format in CONTAINERS and format != source.container:
-        raise ValueError(f"{source.name} is not of format {format!r}; its columns are {_listed(source.columns)}.")
+        raise ValueError(f"{source.name} is not of format {format!r}; its columns are {listed(source.columns)}.")
     if format is not None and format not in CONTAINERS:
         return format
     if source.container == "coco":
@@ -77,12 +77,12 @@ def choose_layout(source: CaptionSource, format: str | None = None) -> str:
 
 
 def row_reader(
-    source: CaptionSource, layout: str, image_column: str | None, caption_column: str | None, image_pattern: str
+    source: Source, layout: str, image_column: str | None, caption_column: str | None, image_pattern: str
 ) -> tuple[Callable[[Record], CaptionRow], str | None]:
     """Choose the function that turns a record into a row, once the columns it needs are seen to be there.
 
     Args:
-        source (`CaptionSource`): What was read.
+        source (`Source`): What was read.
         layout (`str`): "table" or a key of `LAYOUTS`.
         image_column, caption_column (`str`, *optional*): A table's columns, where they have other names than usual.
         image_pattern (`str`): Path of an image for the layouts that give only its number.
@@ -94,15 +94,15 @@ def row_reader(
         ValueError: If a column is missing; the message has the columns found, the one wanted and the nearest.
     """
     if layout == "table":
-        image_column = _find_column(source, (image_column,) if image_column else IMAGE_COLUMNS)
-        caption_column = _find_column(source, (caption_column,) if caption_column else CAPTION_COLUMNS)
+        image_column = find_column(source, (image_column,) if image_column else IMAGE_COLUMNS)
+        caption_column = find_column(source, (caption_column,) if caption_column else CAPTION_COLUMNS)
         return partial(_table_row, image_column=image_column, caption_column=caption_column), image_column
     if image_column or caption_column:
         raise ValueError(
             f"{source.name}: the layout {layout!r} has its own columns; name them only with format='table'."
         )
     for column in LAYOUTS[layout]:
-        _find_column(source, (column,))
+        find_column(source, (column,))
     if layout == "coco":
         return _coco_row, "file_name"
     if layout == "negclip":
@@ -110,23 +110,6 @@ def row_reader(
     image_column = "image" if "image" in source.columns else None
     read = _degla_row if layout == "degla" else _ceclip_row
     return partial(read, image_column=image_column, image_pattern=image_pattern), image_column
-
-
-def _find_column(source: CaptionSource, accepted: Sequence[str]) -> str:
-    """Return the first accepted column that the source has."""
-    for column in accepted:
-        if column in source.columns:
-            return column
-    nearest = difflib.get_close_matches(accepted[0], source.columns, n=1)
-    raise ValueError(
-        f"{source.name} has no column {' or '.join(map(repr, accepted))}; its columns are {_listed(source.columns)}."
-        + (f" The nearest is {nearest[0]!r}." if nearest else "")
-    )
-
-
-def _listed(columns: set[str]) -> str:
-    """Write column names for a message."""
-    return ", ".join(map(repr, sorted(columns))) or "none"
 
 
 def _table_row(record: Record, image_column: str, caption_column: str) -> CaptionRow:
@@ -208,11 +191,10 @@ def check_row(row: CaptionRow) -> CaptionRow:
     mask = None if mask in (None, "") else _integers(mask, "negative_mask")
     if mask is not None and len(mask) != len(negatives):
         raise RowProblem("mask and negatives differ in length", f"{len(mask)} and {len(negatives)}")
-    image_id = image if image_id is None else _storable(str(image_id))
-    if row_id is not None and not isinstance(row_id, (int, str)):
-        raise RowProblem("id is neither a number nor text", reprlib.repr(row_id))
+    image_id = image if image_id is None else storable(str(image_id))
+    check_id(row_id)
     neighbors = None if neighbors is None else _integers(neighbors, "neighbors")
-    return CaptionRow(image, _storable(caption), negatives, mask, image_id, row_id, neighbors)
+    return CaptionRow(image, storable(caption), negatives, mask, image_id, row_id, neighbors)
 
 
 def _texts(value: Any) -> list[str]:
@@ -220,7 +202,7 @@ def _texts(value: Any) -> list[str]:
     texts = ["" if text is None else text for text in _as_list(value, "negatives")]
     if not all(isinstance(text, str) for text in texts):
         raise RowProblem("negatives are not all text", reprlib.repr(value))
-    return [_storable(text) for text in texts]
+    return [storable(text) for text in texts]
 
 
 def _integers(value: Any, column: str) -> list[int]:
@@ -247,12 +229,3 @@ def _parsed(cell: str) -> Any:
         with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return parse(cell)
     return None
-
-
-def _storable(text: str) -> str:
-    """Refuse half of a surrogate pair, which JSON can spell but no file can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowProblem("text is not Unicode", ascii(text)) from error
-    return text

@@ -3,17 +3,15 @@
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from io import BufferedReader
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bad_rows import BadRow, RowProblem, RowReport, check_on_bad_row
 from .caption_formats import COCO_2014_PATTERN, USED_COLUMNS, CaptionRow, Record, check_row, choose_layout, row_reader
 from .caption_hygiene import clean_negatives
-from .caption_sources import CaptionSource, read_source
-from .images import ImageSource, UnreadableImage, check_image, resolve_inside
+from .row_images import check_stored, find_files, image_folder, stored_pictures
+from .row_reading import Wanted, image_names, read_rows
+from .sources import Source, is_list, read_source
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -96,8 +94,8 @@ def load_captions(
     def reject(index: int, problem: RowProblem) -> None:
         report.reject(BadRow(source.name, source.numbers[index], problem), on_bad_row)
 
-    found = _read_rows(source.records, read_row, _read_only(only), reject, report.notes)
-    found = _find_files(found, _image_folder(source, images)) if pictures is None else _check_stored(found, pictures)
+    found = _read_rows(source.records, read_row, only, reject, report.notes)
+    found = _find_files(found, image_folder(source, images)) if pictures is None else _check_stored(found, pictures)
     rows = {}
     for index, row in found.items():
         if isinstance(row, RowProblem):
@@ -112,115 +110,53 @@ def load_captions(
 def _read_rows(
     records: list[Record],
     read_row: Callable[[Record], CaptionRow],
-    only: set[str] | None,
+    only: str | Path | Collection[str] | None,
     reject: Callable[[int, RowProblem], None],
     notes: Counter[str],
 ) -> dict[int, CaptionRow]:
     """Read the rows of the images asked for, by index, and check all but their images."""
-    rows, ids, names = {}, set(), set()
-    for index, record in enumerate(records):
-        try:
-            if not isinstance(record, dict):
-                raise RowProblem("row is not an object", reprlib.repr(record))
-            if None in record:
-                raise RowProblem("row has more cells than the header", reprlib.repr(record[None]))
-            row = read_row(record)
-            if only is not None:
-                asked = only & _image_names(row)
-                if not asked:
-                    continue
-                names |= asked
-            row = check_row(row)
-            if row.row_id is not None and row.row_id in ids:
-                raise RowProblem("duplicate id", reprlib.repr(row.row_id))
-            ids.add(row.row_id)
-            rows[index] = row
-        except RowProblem as problem:
-            reject(index, problem)
-    if only is not None and only != names:
-        notes["image asked for without a row"] = len(only - names)
+    wanted, ids = Wanted(only), set()
+
+    def read(index: int, record: Record) -> CaptionRow | None:
+        row = read_row(record)
+        if not wanted.holds({str(row.image_id)} | image_names(row.image)):
+            return None
+        row = check_row(row)
+        if row.row_id is not None and row.row_id in ids:
+            raise RowProblem("duplicate id", reprlib.repr(row.row_id))
+        ids.add(row.row_id)
+        return row
+
+    rows = read_rows(records, read, reject)
+    wanted.note_unmet(notes)
     return rows
 
 
-def _read_only(only: str | Path | Collection[str] | None) -> set[str] | None:
-    """Read the images asked for, one a line if they are in a file."""
-    if isinstance(only, (str, Path)):
-        only = Path(only).read_text(encoding="utf-8").splitlines()
-    return None if only is None else {str(name).strip() for name in only} - {""}
-
-
-def _image_names(row: CaptionRow) -> set[str]:
-    """List what a user may call the row's image: its id, its path, its file name."""
-    return {str(row.image_id), str(row.image), PurePath(str(row.image)).name}
-
-
-def _image_folder(source: CaptionSource, images: str | Path | None) -> Path:
-    """Choose the folder that image names start from."""
-    if images is None and source.folder is None:
-        raise ValueError(f"{source.name} names its images by path: give the folder they start from as `images`.")
-    folder = source.folder if images is None else Path(images)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no image folder {folder}.")
-    return folder
-
-
 def _find_files(rows: dict[int, CaptionRow], folder: Path) -> dict[int, CaptionRow | RowProblem]:
-    """Give each row its image's path, or say what is wrong with it; each file is looked at once, many at a time."""
-    names = {row.image for row in rows.values()}
-    with ThreadPoolExecutor() as pool:
-        found = dict(zip(names, pool.map(partial(_find_file, folder=folder), names), strict=True))
+    """Give each row its image's path, or say what is wrong with it; each file is looked at once."""
+    found = find_files({row.image for row in rows.values()}, folder)
     return {
         index: place if isinstance(place := found[row.image], RowProblem) else row._replace(image=place)
         for index, row in rows.items()
     }
 
 
-def _find_file(name: str | None, folder: Path) -> str | RowProblem:
-    """Find one image inside the folder, or say what is wrong with it."""
-    if not name:
-        return RowProblem("missing image", "no file name")
-    try:
-        path = resolve_inside(folder, name)
-    except ValueError as error:
-        return RowProblem("image outside its folder", str(error))
-    return _image_problem(path) or str(path)
-
-
-def _stored_pictures(source: CaptionSource, image_column: str | None) -> "Dataset | None":
+def _stored_pictures(source: Source, image_column: str | None) -> "Dataset | None":
     """Return the source's image column as "image" if it stores the pictures themselves."""
-    if source.pictures is None or image_column not in source.pictures.column_names:
-        return None
     from datasets import Image
 
-    pictures = source.pictures.with_format(None).select_columns(image_column)
-    if image_column != "image":
-        pictures = pictures.rename_column(image_column, "image")
+    pictures = stored_pictures(source, image_column, "image")
+    if pictures is None:
+        return None
+    if is_list(pictures.features["image"]):
+        raise ValueError(f"{source.name}: the column {image_column!r} holds lists of images; a caption has one image.")
     return pictures.cast_column("image", Image())
 
 
 def _check_stored(rows: dict[int, CaptionRow], pictures: "Dataset") -> dict[int, CaptionRow | RowProblem]:
-    """Say what is wrong with stored pictures; of each, no more is read from disk than its header and its end."""
-    from pyarrow import BufferReader
-
-    def problem(cell) -> RowProblem | None:
-        data = cell["bytes"].as_buffer()
-        stream = None if data is None else BufferedReader(BufferReader(data))
-        return _image_problem({"bytes": stream, "path": cell["path"].as_py()})
-
-    batches = pictures.select(list(rows)).with_format("arrow").iter(batch_size=64)
-    with ThreadPoolExecutor() as pool:
-        problems = [found for batch in batches for found in pool.map(problem, batch["image"])]
+    """Say what is wrong with stored pictures."""
+    problems = check_stored(pictures, list(rows))
     return {index: found or row for (index, row), found in zip(rows.items(), problems, strict=True)}
-
-
-def _image_problem(image: ImageSource) -> RowProblem | None:
-    """Say what is wrong with an image, if anything is."""
-    try:
-        check_image(image)
-    except UnreadableImage as error:
-        missing = isinstance(error.__cause__, FileNotFoundError)
-        return RowProblem("missing image" if missing else "unreadable image", str(error))
-    return None
 
 
 def _with_slots(row: CaptionRow, num_negatives: int | None, notes: Counter[str]) -> CaptionRow:

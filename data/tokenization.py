@@ -1,13 +1,14 @@
-"""CLIP tokenizers: the published one from its merges file, a tiny one trained in memory, and how far to pad."""
+"""Tokenizers made without the Hub: CLIP's own from its merges file, tiny ones from texts; and how far to pad."""
 
 import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
-from transformers import CLIPTokenizer, PretrainedConfig
+from transformers import CLIPTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 
@@ -15,6 +16,7 @@ START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 BYTE_SYMBOLS = sorted(ByteLevel.alphabet())
 UNITS = BYTE_SYMBOLS + [symbol + "</w>" for symbol in BYTE_SYMBOLS]
 CLIP_VOCABULARY = 49408
+ROLES = ("unk_token", "bos_token", "eos_token", "pad_token")
 
 # Causal text towers read at the end-of-text token, with their text-only forms.
 CAUSAL_TEXT_MODELS = frozenset({"clip", "degla_clip", "ce_clip", "clip_text_model"})
@@ -77,6 +79,28 @@ def train_clip_tokenizer(corpus: Iterable[str], vocab_size: int, max_length: int
     untrained.train_from_iterator(corpus, trainer)
     merges = [tuple(merge) for merge in json.loads(untrained.to_str())["model"]["merges"]]
     return _clip_tokenizer(merges, max_length)
+
+
+def train_word_tokenizer(corpus: Iterable[str], special_tokens: dict[str, str]) -> PreTrainedTokenizerFast:
+    """Make a tokenizer in which each word and each mark of some texts is one token; others are unknown.
+
+    Args:
+        corpus (iterable of `str`): The texts.
+        special_tokens (`dict[str, str]`): Roles and their tokens, such as `{"eos_token": "</s>"}`, numbered from 0 in
+            this order; "unk_token" is needed. A role unknown to transformers becomes an attribute of its name.
+
+    Returns:
+        `PreTrainedTokenizerFast`, which adds no token by itself.
+    """
+    splitter = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
+    words = {word for text in corpus for word, _ in splitter.pre_tokenize_str(text)} - set(special_tokens.values())
+    ids = {token: index for index, token in enumerate([*special_tokens.values(), *sorted(words)])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=special_tokens["unk_token"]))
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.WordPiece()  # words apart, marks close to the word before
+    common = {role: token for role, token in special_tokens.items() if role in ROLES}
+    own = {role: token for role, token in special_tokens.items() if role not in ROLES}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, extra_special_tokens=own, **common)
 
 
 def caption_padding(config: PretrainedConfig) -> str:

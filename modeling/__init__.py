@@ -1,16 +1,60 @@
 """The models: importing this package makes their configurations known to transformers' Auto classes."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForZeroShotImageClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoModelForPreTraining,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    LlavaNextProcessor,
+    LlavaProcessor,
+)
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from .ce_clip import CECLIPConfig, CECLIPModel
 from .degla_clip import DeGLACLIPConfig, DeGLACLIPModel
+from .llava_cal import (
+    LlavaCALConfig,
+    LlavaCALForConditionalGeneration,
+    LlavaCALModel,
+    LlavaNextCALConfig,
+    LlavaNextCALForConditionalGeneration,
+    LlavaNextCALModel,
+)
 
-for _config, _model in ((DeGLACLIPConfig, DeGLACLIPModel), (CECLIPConfig, CECLIPModel)):
+for _config in (DeGLACLIPConfig, CECLIPConfig, LlavaCALConfig, LlavaNextCALConfig):
     AutoConfig.register(_config.model_type, _config)
-    AutoModel.register(_config, _model)
-    AutoModelForZeroShotImageClassification.register(_config, _model)
-    # save_pretrained then copies the code beside the weights, for machines without this package
     _config.register_for_auto_class()
-    _model.register_for_auto_class()
 
-__all__ = ["CECLIPConfig", "CECLIPModel", "DeGLACLIPConfig", "DeGLACLIPModel"]
+_DUAL_ENCODER = (AutoModel, AutoModelForZeroShotImageClassification)
+_IMAGE_TEXT_TO_TEXT = (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForPreTraining)
+for _model, _auto_classes in (
+    (DeGLACLIPModel, _DUAL_ENCODER),
+    (CECLIPModel, _DUAL_ENCODER),
+    (LlavaCALModel, (AutoModel,)),
+    (LlavaNextCALModel, (AutoModel,)),
+    (LlavaCALForConditionalGeneration, _IMAGE_TEXT_TO_TEXT),
+    (LlavaNextCALForConditionalGeneration, _IMAGE_TEXT_TO_TEXT),
+):
+    for _auto_class in _auto_classes:
+        _auto_class.register(_model.config_class, _model)
+    # save_pretrained then copies the code beside the weights, for machines without this package
+    _model.register_for_auto_class(_auto_classes[0])
+
+for _config, _processor in ((LlavaCALConfig, LlavaProcessor), (LlavaNextCALConfig, LlavaNextProcessor)):
+    AutoProcessor.register(_config, _processor)
+    # As beside a plain LLaVA, tokenizer.json counts and not the class named with it, which would split text otherwise.
+    TOKENIZER_MAPPING_NAMES[_config.model_type] = TOKENIZER_MAPPING_NAMES["llava"]
+
+__all__ = [
+    "CECLIPConfig",
+    "CECLIPModel",
+    "DeGLACLIPConfig",
+    "DeGLACLIPModel",
+    "LlavaCALConfig",
+    "LlavaCALForConditionalGeneration",
+    "LlavaNextCALConfig",
+    "LlavaNextCALForConditionalGeneration",
+]

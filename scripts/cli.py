@@ -8,6 +8,7 @@ COMMANDS = {
     "benchmark": "measure what the fast paths gain on this machine",
     "evaluate": "evaluate models on benchmarks",
     "negatives": "propose hard negative captions for a caption file",
+    "tokens": "show what an image adds to each token of a text",
 }
 
 

@@ -1,10 +1,13 @@
 """Losses, trainers and their arguments: one file a method."""
 
+from .cal import CALArguments, CALTrainer
 from .ceclip import CECLIPArguments, CECLIPTrainer
 from .degla import DeGLAArguments, DeGLATrainer
 from .negclip import NegCLIPArguments, NegCLIPTrainer
 
 __all__ = [
+    "CALArguments",
+    "CALTrainer",
     "CECLIPArguments",
     "CECLIPTrainer",
     "DeGLAArguments",

@@ -1,26 +1,18 @@
-"""What all alignment trainers share: embeddings of the global batch, named terms, the Trainer's traps fixed once."""
+"""What the trainers of dual encoders share: the recipe on which the papers agree, embeddings of the global batch."""
 
-import os
-from collections import defaultdict
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import rotate_checkpoints
+from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
 
 from ..data.tokenization import caption_padding
-from . import checkpoint
-from .callbacks import StepHooks, TermProgress
-from .checks import check_batches, check_launch
+from .checks import check_batches
 from .collators import AlignmentCollator, split_captions
 from .distributed import gather_rows
-from .rows import IndexedRows
+from .term_trainer import TermTrainer
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's bound; beyond it cosines are amplified into noise
 
@@ -83,12 +75,11 @@ class EmbeddedBatch:
     logit_scale: Tensor  # () or (1,), exponentiated
 
 
-class AlignmentTrainer(Trainer):
-    """A `Trainer` for dual encoders whose loss is a weighted sum of named terms over the global batch.
+class AlignmentTrainer(TermTrainer):
+    """A `TermTrainer` for dual encoders, whose terms contrast the global batch.
 
-    A subclass overrides `compute_loss` with its terms. Logs, the progress bar and `trainer_state.json` carry the mean
-    of each unweighted term since the last log; `evaluate` reports them with its prefix. Note that a contrastive loss
-    depends on the batch size: never compare eval losses across batch sizes.
+    A subclass overrides `compute_loss` with its terms. Note that a contrastive loss depends on the batch size: never
+    compare eval losses across batch sizes.
 
     Args:
         model (`PreTrainedModel`): A CLIP-like model: `forward` returns `image_embeds` and `text_embeds`.
@@ -113,49 +104,22 @@ class AlignmentTrainer(Trainer):
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
-        check_launch(args)
         super().__init__(
             model=model,
             args=args,
-            train_dataset=self._indexed(train_dataset, args),
-            eval_dataset=self._indexed(eval_dataset, args),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             processing_class=processing_class,
             data_collator=data_collator or self.make_collator(processing_class, model, args),
             **kwargs,
         )
         # Otherwise the Trainer takes a batch mean for a loss that is already divided by the accumulation steps.
         self.model_accepts_loss_kwargs = False
-        # Otherwise `evaluate` never calls compute_loss: our batches carry no labels.
-        self.can_return_loss = True
         if args.gradient_accumulation_steps > 1:
             self.accelerator.print(
                 f"Note: {args.gradient_accumulation_steps} accumulation steps contrast {args.train_batch_size} rows at "
                 "a time; that is another objective than one batch of the accumulated size."
             )
-        self._terms: dict[str, list[Tensor]] = defaultdict(list)
-        self._step: list[tuple[Tensor, dict[str, Tensor]]] = []
-        self._staging: str | None = None
-        self.add_callback(StepHooks(self))
-        if not args.disable_tqdm:
-            self.remove_callback(ProgressCallback)
-            self.add_callback(TermProgress())
-
-    @staticmethod
-    def index_rows(rows: Any, args: AlignmentArguments) -> IndexedRows:
-        """The rows with their place and epoch."""
-        return IndexedRows(rows, args.on_bad_row)
-
-    @classmethod
-    def _indexed(cls, rows: Any, args: AlignmentArguments) -> Any:
-        """Index rows, a dictionary of several, or none; a name stands for rows that are indexed already."""
-        if isinstance(rows, dict):
-            return {name: cls._indexed(part, args) for name, part in rows.items()}
-        if rows is None or isinstance(rows, (str, IndexedRows)):
-            return rows
-        return cls.index_rows(rows, args)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None):
-        return super().get_eval_dataloader(self._indexed(eval_dataset, self.args))
 
     @staticmethod
     def make_collator(processor: ProcessorMixin, model: PreTrainedModel, args: AlignmentArguments) -> AlignmentCollator:
@@ -169,8 +133,6 @@ class AlignmentTrainer(Trainer):
             seed=args.seed if args.data_seed is None else args.data_seed,
         )
 
-    # Embeddings and terms
-
     def embed(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Any, EmbeddedBatch]:
         """One forward of images, captions and negatives; the rows of all processes, with gradient."""
         keys = ("input_ids", "attention_mask", "pixel_values")
@@ -183,44 +145,6 @@ class AlignmentTrainer(Trainer):
             scale = self.accelerator.unwrap_model(model).logit_scale.exp()
         return outputs, EmbeddedBatch(*gather_rows(image, caption, negative, mask), logit_scale=scale.float())
 
-    def weighted_sum(self, terms: dict[str, tuple[float, Callable[[], Tensor]]], rows: Tensor) -> Tensor:
-        """Sum of weight times value over the terms. A term of weight 0 is never computed."""
-        values = {name: term() for name, (weight, term) in terms.items() if weight != 0}
-        detached = {name: value.detach() for name, value in values.items()}
-        for name, value in detached.items():
-            self._terms[name].append(value)
-        if self.model.training:
-            self._step.append((rows, detached))
-        return sum(terms[name][0] * value for name, value in values.items())
-
-    def _pop_term_means(self, prefix: str = "") -> dict[str, float]:
-        """Means of the terms since the last call."""
-        means = {f"{prefix}{name}": torch.stack(values).mean().item() for name, values in self._terms.items()}
-        self._terms.clear()
-        return means
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs = {**logs, **self._pop_term_means()}
-        super().log(logs, start_time)
-
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any):
-        with self._separate_terms():
-            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-            output.metrics.update(self._pop_term_means(f"{metric_key_prefix}_"))
-        return output
-
-    @contextmanager
-    def _separate_terms(self):
-        """Keep the terms of an evaluation apart from those of the training around it."""
-        training, self._terms = self._terms, defaultdict(list)
-        try:
-            yield
-        finally:
-            self._terms = training
-
-    # Steps
-
     def train(self, *args: Any, **kwargs: Any):
         check_batches(len(self.train_dataset), self.args)
         return super().train(*args, **kwargs)
@@ -229,69 +153,9 @@ class AlignmentTrainer(Trainer):
         """Matrices only: no gain, bias, class embedding or temperature decays."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
-    def check_finite(self) -> None:
-        """Stop before an optimizer step that would destroy the weights."""
-        total = sum(value.sum() for _, values in self._step for value in values.values())
-        if not torch.isfinite(torch.as_tensor(total)):
-            bad = {name for _, values in self._step for name, value in values.items() if not value.isfinite().all()}
-            rows = torch.cat([rows for rows, _ in self._step]).tolist()
-            raise FloatingPointError(
-                f"loss is not finite at step {self.state.global_step + 1}: {', '.join(sorted(bad))}. Nothing was "
-                f"updated or saved. Rows of this process's batch: {rows}"
-            )
-        self._step.clear()
-
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
         """Keep the logit scale within CLIP's bounds, 1 and 100."""
         self.accelerator.unwrap_model(self.model).logit_scale.clamp_(
             0.0, torch.tensor(LARGEST_LOGIT_SCALE).log().item()
         )
-
-    # Checkpoints
-
-    def save_extra_state(self, folder: str) -> None:
-        """Write what a method needs besides the model into the checkpoint."""
-
-    def load_extra_state(self, folder: str) -> None:
-        """Read it back on resume."""
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return self._staging or super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save into a hidden folder and rename it: an interrupted save is never mistaken for a checkpoint."""
-        run_folder = super()._get_output_dir(trial)
-        staging = os.path.join(run_folder, checkpoint.STAGING)
-        staged, final = (
-            os.path.join(folder, f"checkpoint-{self.state.global_step}") for folder in (staging, run_folder)
-        )
-        if self.args.should_save:
-            checkpoint.clear_staging(staging)
-        self.accelerator.wait_for_everyone()
-        self._staging = staging
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._staging = None
-        if self.args.should_save:
-            self.save_extra_state(staged)
-            if self.state.best_model_checkpoint == staged:
-                self.state.best_model_checkpoint = final
-                self.state.save_to_json(os.path.join(staged, TRAINER_STATE_NAME))
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoint.publish(staged, final)
-            rotate_checkpoints(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True)
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(final)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._staging is None:  # a staged folder is about to move
-            super()._push_from_checkpoint(checkpoint_folder)
-
-    def _load_optimizer_and_scheduler(self, checkpoint_folder: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint_folder)
-        if checkpoint_folder is not None:
-            self.load_extra_state(checkpoint_folder)

@@ -1,4 +1,4 @@
-"""Callbacks of every alignment trainer."""
+"""Callbacks of every trainer."""
 
 from typing import TYPE_CHECKING
 
@@ -6,13 +6,13 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 if TYPE_CHECKING:
-    from .base import AlignmentTrainer
+    from .term_trainer import TermTrainer
 
 
 class StepHooks(TrainerCallback):
     """Calls the trainer's own hooks around epochs and optimizer steps."""
 
-    def __init__(self, trainer: "AlignmentTrainer"):
+    def __init__(self, trainer: "TermTrainer"):
         self.trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **kwargs):

@@ -3,7 +3,8 @@
 Every embedding is L2-normalised, so dot products are cosines; every `logit_scale` is already exponentiated (about 100
 for CLIP) and multiplies them. Negatives are an axis, `(batch, negatives, dim)`, valid where `negative_mask` is 1: a
 masked negative takes part in no sum, no maximum and no gradient. No function here knows a model, a rank or a world
-size: hand over the rows of all processes and the value is that of the global batch.
+size: hand over the rows of all processes and the value is that of the global batch. CAL's losses, on tokens instead of
+embeddings, are in `token_losses`.
 
 Shapes: B batch, K negatives a caption, D embedding width.
 """
@@ -13,6 +14,19 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .token_losses import visual_token_weights, weighted_next_token_loss
+
+__all__ = [
+    "clip_contrastive",
+    "cross_modal_rank",
+    "image_grounded_contrast",
+    "intra_modal_contrast",
+    "self_distillation",
+    "text_grounded_contrast",
+    "visual_token_weights",
+    "weighted_next_token_loss",
+]
 
 
 def clip_contrastive(

@@ -31,8 +31,7 @@ class NegCLIPTrainer(AlignmentTrainer):
         When and why vision-language models behave like bags-of-words, https://huggingface.co/papers/2210.01936.
     """
 
-    @staticmethod
-    def index_rows(rows: Any, args: NegCLIPArguments) -> RowsWithNeighbors:
+    def index_rows(self, rows: Any, args: NegCLIPArguments) -> RowsWithNeighbors:
         return RowsWithNeighbors(rows, args.on_bad_row, args.seed)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from .captions import WEB_MIX, Caption, Mention, Statement, WebMix, full_caption, holds, web_caption
 from .components import Components, Entity, Relation, components
+from .conversations import SceneConversationDataset, scene_conversation
 from .dataset import SceneDataset, WebSceneDataset, sample_negatives, scene_row, web_row
 from .graph import COLOURS, HELD_OUT, PATTERNS, RELATIONS, SHAPES, SIZES, SPLITS, Scene, SceneObject, generate_scene
 from .items import (
@@ -38,6 +39,7 @@ __all__ = [
     "Relation",
     "RetrievalItem",
     "Scene",
+    "SceneConversationDataset",
     "SceneDataset",
     "SceneObject",
     "Statement",
@@ -57,6 +59,7 @@ __all__ = [
     "render_array",
     "retrieval_items",
     "sample_negatives",
+    "scene_conversation",
     "scene_row",
     "web_caption",
     "web_row",

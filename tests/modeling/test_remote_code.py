@@ -1,15 +1,24 @@
-"""A saved folder is complete: a process that cannot import compalign loads it, embeds the same and saves it again."""
+"""A saved folder is complete: a process that cannot import compalign loads it, answers the same and saves it again."""
 
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import tiny_multimodal
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor, CLIPModel, PreTrainedModel
 
-from compalign.modeling import CECLIPConfig, CECLIPModel, DeGLACLIPConfig, DeGLACLIPModel
+from compalign.modeling import (
+    CECLIPModel,
+    DeGLACLIPModel,
+    LlavaCALForConditionalGeneration,
+    LlavaNextCALForConditionalGeneration,
+)
 
 ELSEWHERE = '''
 import json
@@ -32,78 +41,119 @@ except ImportError:
 else:
     sys.exit("compalign can be imported")
 
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, CLIPModel
 
-for folder in sys.argv[1:]:
+for folder, (auto_class, plain_class) in json.loads(sys.argv[1]).items():
+    # Without trust: no code of the folder is needed to read its processor
+    processor = transformers.AutoProcessor.from_pretrained(folder)
     inputs = load_file(f"{folder}/inputs.safetensors")
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    auto_class = getattr(transformers, auto_class)
+    model = auto_class.from_pretrained(folder, trust_remote_code=True)
     model.save_pretrained(f"{folder}/again")
-    again = AutoModel.from_pretrained(f"{folder}/again", trust_remote_code=True)
-    plain = CLIPModel.from_pretrained(folder)
-    outputs = {}
+    again = auto_class.from_pretrained(f"{folder}/again", trust_remote_code=True)
+    plain = getattr(transformers, plain_class).from_pretrained(folder)
+    outputs = {"processor.input_ids": processor.tokenizer("is the cube red?", return_tensors="pt").input_ids}
     for name, loaded in {"remote": model, "again": again, "plain": plain}.items():
         answer = loaded(**inputs)
-        fields = ("text_embeds", "image_embeds", "rank_threshold")
+        fields = ("text_embeds", "image_embeds", "rank_threshold", "logits")
         outputs.update({f"{name}.{field}": answer[field].detach().clone() for field in fields if field in answer})
     save_file(outputs, f"{folder}/outputs.safetensors")
     classes = {name: f"{type(m).__module__}.{type(m).__name__}" for name, m in (("remote", model), ("again", again))}
     with open(f"{folder}/classes.json", "w") as file:
-        json.dump(classes, file)
+        json.dump({"processor": type(processor).__name__, **classes}, file)
 if any(name.split(".")[0] == "compalign" for name in sys.modules):
     sys.exit("compalign was imported")
 '''
 
-MODELS = {"degla_clip": (DeGLACLIPConfig, DeGLACLIPModel), "ce_clip": (CECLIPConfig, CECLIPModel)}
+
+class Saved(NamedTuple):
+    """A model of ours, the Auto class that its folder names, and the outputs to compare."""
+
+    model_class: type[PreTrainedModel]
+    auto_class: str
+    fields: tuple[str, ...]
+
+
+MODELS = {
+    "degla_clip": Saved(DeGLACLIPModel, "AutoModel", ("text_embeds", "image_embeds")),
+    "ce_clip": Saved(CECLIPModel, "AutoModel", ("text_embeds", "image_embeds")),
+    "llava_cal": Saved(LlavaCALForConditionalGeneration, "AutoModelForImageTextToText", ("logits",)),
+    "llava_next_cal": Saved(LlavaNextCALForConditionalGeneration, "AutoModelForImageTextToText", ("logits",)),
+}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, clip_sizes, caption_batch):
+def folders(tmp_path_factory, clip_sizes, caption_batch, clip_folder):
     """Each model saved here, and read by one process without compalign that starts in an empty folder."""
     top = tmp_path_factory.mktemp("remote")
-    for name, (config_class, model_class) in MODELS.items():
+    for name, saved in MODELS.items():
         torch.manual_seed(0)
-        model = model_class(config_class(**clip_sizes()))
-        for buffer in model.buffers(recurse=False):
-            buffer.fill_(0.75)
+        if issubclass(saved.model_class, CLIPModel):
+            model = saved.model_class(saved.model_class.config_class(**clip_sizes()))
+            for buffer in model.buffers(recurse=False):
+                buffer.fill_(0.75)
+            processor, inputs = AutoProcessor.from_pretrained(clip_folder), caption_batch(3, 2)
+        else:
+            family = name.removesuffix("_cal")
+            tiny_multimodal.make_model(family).save_pretrained(top / name)
+            model = saved.model_class.from_pretrained(top / name)
+            processor, inputs = tiny_multimodal.make_processor(family), tiny_multimodal.make_batch(family)
         model.save_pretrained(top / name)
-        save_file(caption_batch(3, 2), top / name / "inputs.safetensors")
+        processor.save_pretrained(top / name)
+        save_file(inputs, top / name / "inputs.safetensors")
     nowhere = top / "nowhere"
     nowhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    readers = {
+        str(top / name): (saved.auto_class, saved.model_class.__base__.__name__) for name, saved in MODELS.items()
+    }
     subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, *(str(top / name) for name in MODELS)],
+        [sys.executable, "-c", ELSEWHERE, json.dumps(readers)],
         cwd=nowhere,
         env={**environment, "HF_HOME": str(top / "hf-home"), "HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.DEVNULL,
         check=True,
     )
     return top
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_embeddings_are_the_same_without_compalign(folders, name):
-    model = MODELS[name][1].from_pretrained(folders / name)
+def test_outputs_are_the_same_without_compalign(folders, name):
+    model = MODELS[name].model_class.from_pretrained(folders / name)
     outputs = load_file(folders / name / "outputs.safetensors")
     expected = model(**load_file(folders / name / "inputs.safetensors"))
     for reader in ("remote", "again", "plain"):
-        for field in ("text_embeds", "image_embeds"):
+        for field in MODELS[name].fields:
             torch.testing.assert_close(outputs[f"{reader}.{field}"], expected[field], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_the_processor_is_the_same_without_compalign(folders, name):
+    processor = AutoProcessor.from_pretrained(folders / name)
+    assert json.loads((folders / name / "classes.json").read_text())["processor"] == type(processor).__name__
+    ids = load_file(folders / name / "outputs.safetensors")["processor.input_ids"]
+    assert torch.equal(ids, processor.tokenizer("is the cube red?", return_tensors="pt").input_ids)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_the_code_comes_from_the_folder(folders, name):
-    for module in json.loads((folders / name / "classes.json").read_text()).values():
+    model_class = MODELS[name].model_class
+    classes = json.loads((folders / name / "classes.json").read_text())
+    for module in (classes["remote"], classes["again"]):
         assert module.startswith("transformers_modules.")
-        assert module.endswith(f"modeling_{name}.{MODELS[name][1].__name__}")
+        assert module.endswith(f"{model_class.__module__.rpartition('.')[2]}.{model_class.__name__}")
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_folder_is_flat_and_saving_it_again_keeps_every_file(folders, name):
-    code = {"configuration_" + name + ".py", "modeling_" + name + ".py", "grouped_text.py"}
+    source = Path(sys.modules[MODELS[name].model_class.__module__].__file__).parent
+    code = {path.name for path in source.glob("*.py")} - {"__init__.py"}
     for folder in (folders / name, folders / name / "again"):
         assert {path.name for path in folder.glob("*.py")} == code
         assert not any(path.is_symlink() for path in folder.iterdir())
-        assert set(json.loads((folder / "config.json").read_text())["auto_map"]) == {"AutoConfig", "AutoModel"}
+        named = json.loads((folder / "config.json").read_text())["auto_map"]
+        assert set(named) == {"AutoConfig", MODELS[name].auto_class}
 
 
 def test_thresholds_travel_with_the_weights(folders):

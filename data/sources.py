@@ -1,6 +1,7 @@
-"""What captions are read from: JSON, JSON lines, CSV, TSV, parquet, image folders and data sets, as plain records."""
+"""What rows are read from: JSON, JSON lines, CSV, TSV, parquet, image folders and data sets, as plain records."""
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Collection, Sequence
@@ -17,7 +18,7 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 @dataclass
-class CaptionSource:
+class Source:
     """Records as one source states them; nothing in them is checked yet.
 
     Attributes:
@@ -27,7 +28,8 @@ class CaptionSource:
         records (`list`): One `dict` a row; anything else is a bad row.
         numbers (`Sequence[int]`): Row numbers for messages: lines of a text file, records from 1 elsewhere.
         folder (`Path`, *optional*): Where image names start, unless the user says otherwise.
-        pictures (`Dataset`, *optional*): The columns that store pictures, if the source is a data set with any.
+        pictures (`Dataset`, *optional*): The columns that store pictures or lists of pictures, if the source is a data
+            set with any.
     """
 
     name: str
@@ -39,7 +41,7 @@ class CaptionSource:
     pictures: "Dataset | None" = None
 
 
-def read_source(source: "str | Path | Dataset", split: str | None, wanted: Collection[str]) -> CaptionSource:
+def read_source(source: "str | Path | Dataset", split: str | None, wanted: Collection[str]) -> Source:
     """Read records from a file, a folder, a data set or the Hub.
 
     Args:
@@ -49,7 +51,7 @@ def read_source(source: "str | Path | Dataset", split: str | None, wanted: Colle
         wanted (collection of `str`): Columns to take from a data set; its others may be huge.
 
     Returns:
-        `CaptionSource`.
+        `Source`.
 
     Raises:
         FileNotFoundError: If nothing is found under that name.
@@ -69,13 +71,41 @@ def read_source(source: "str | Path | Dataset", split: str | None, wanted: Colle
     raise FileNotFoundError(f"There is no file or folder {path}.")
 
 
-def _read_file(path: Path, wanted: Collection[str]) -> CaptionSource:
+def find_column(source: Source, accepted: Sequence[str]) -> str:
+    """Return the first accepted column that the source has.
+
+    Args:
+        source (`Source`): What was read.
+        accepted (sequence of `str`): Column names, the preferred one first.
+
+    Returns:
+        `str`: One of `accepted`.
+
+    Raises:
+        ValueError: If there is none; the message has the columns found, those wanted and the nearest.
+    """
+    for column in accepted:
+        if column in source.columns:
+            return column
+    nearest = difflib.get_close_matches(accepted[0], source.columns, n=1)
+    raise ValueError(
+        f"{source.name} has no column {' or '.join(map(repr, accepted))}; its columns are {listed(source.columns)}."
+        + (f" The nearest is {nearest[0]!r}." if nearest else "")
+    )
+
+
+def listed(columns: set[str]) -> str:
+    """Write column names for a message."""
+    return ", ".join(map(repr, sorted(columns))) or "none"
+
+
+def _read_file(path: Path, wanted: Collection[str]) -> Source:
     """Read one file by its suffix, naming the file and the place if it is damaged."""
     suffix = path.suffix.lower()
     if suffix in PICKLES:
         raise ValueError(
             f"{path} is a pickle, which can run any code when it is read, so it is not. Where you trust it, convert it "
-            f"once: json.dump(numpy.load(path, allow_pickle=True).tolist(), open('captions.json', 'w'))"
+            f"once: json.dump(numpy.load(path, allow_pickle=True).tolist(), open('rows.json', 'w'))"
         )
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(SUFFIXES)}.")
@@ -90,7 +120,7 @@ def _read_file(path: Path, wanted: Collection[str]) -> CaptionSource:
     return _from_records(path, records, numbers)
 
 
-def _read_json(path: Path) -> CaptionSource:
+def _read_json(path: Path) -> Source:
     """Read a JSON list of records, or COCO's object, whose annotations are given their image's file name."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -141,7 +171,7 @@ def _read_csv(path: Path) -> tuple[list[int], list[dict]]:
     return numbers, records
 
 
-def _read_parquet(path: Path, wanted: Collection[str]) -> CaptionSource:
+def _read_parquet(path: Path, wanted: Collection[str]) -> Source:
     """Read a parquet file through the data set cache; its footer is read first, as the clearer error of the two."""
     import pyarrow.parquet
     from datasets import Dataset
@@ -155,7 +185,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> CaptionSource:
     return source
 
 
-def _read_folder(path: Path, split: str | None, wanted: Collection[str]) -> CaptionSource:
+def _read_folder(path: Path, split: str | None, wanted: Collection[str]) -> Source:
     """Read a folder written by `save_to_disk`, or an image folder with a metadata file."""
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         from datasets import load_from_disk
@@ -194,26 +224,24 @@ def _one_split(dataset: Any, split: str | None, name: str) -> "Dataset":
             raise ValueError(f"split={split!r} is not in {name}; its splits are {', '.join(dataset)}.")
         return dataset[split]
     if not isinstance(dataset, Dataset):
-        raise ValueError(f"captions come from a path, a Dataset or a DatasetDict, not from a {type(dataset).__name__}.")
+        raise ValueError(f"rows come from a path, a Dataset or a DatasetDict, not from a {type(dataset).__name__}.")
     if split is not None and str(dataset.split) != split:
         raise ValueError(f"split={split!r} was given, but {name} is one data set without splits.")
     return dataset
 
 
-def _from_records(
-    path: Path, records: list[Any], numbers: Sequence[int] = (), container: str = "records"
-) -> CaptionSource:
+def _from_records(path: Path, records: list[Any], numbers: Sequence[int] = (), container: str = "records") -> Source:
     """Describe records read from a text file."""
     columns = set().union(*(record for record in records if isinstance(record, dict))) - {None}
-    return CaptionSource(str(path), container, columns, records, numbers or range(1, len(records) + 1), path.parent)
+    return Source(str(path), container, columns, records, numbers or range(1, len(records) + 1), path.parent)
 
 
-def _from_dataset(dataset: "Dataset", name: str, wanted: Collection[str]) -> CaptionSource:
+def _from_dataset(dataset: "Dataset", name: str, wanted: Collection[str]) -> Source:
     """Describe a data set; columns of pictures stay in it, the others become records."""
     pictures = {column for column, feature in dataset.features.items() if _holds_pictures(feature)}
     texts = [column for column in dataset.column_names if column in wanted and column not in pictures]
     records = dataset.select_columns(texts).to_list() if texts else [{}] * len(dataset)
-    return CaptionSource(
+    return Source(
         name,
         container="dataset",
         columns=set(dataset.column_names),
@@ -224,11 +252,20 @@ def _from_dataset(dataset: "Dataset", name: str, wanted: Collection[str]) -> Cap
 
 
 def _holds_pictures(feature: Any) -> bool:
-    """Whether a data set's column stores pictures: as images, as bytes, or as a struct of bytes and a path."""
+    """Whether a column stores pictures, or lists of them: as images, as bytes, or as a struct of bytes and a path."""
     from datasets import Image, Value
 
+    if is_list(feature):
+        return _holds_pictures(feature.feature)
     return (
         isinstance(feature, Image)
         or feature == Value("binary")
         or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"})
     )
+
+
+def is_list(feature: Any) -> bool:
+    """Whether a data set's column holds a list in each row."""
+    from datasets import LargeList, List
+
+    return isinstance(feature, (List, LargeList))

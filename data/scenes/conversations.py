@@ -1,0 +1,89 @@
+"""Conversations about scenes: a description on request, or questions and answers."""
+
+import random
+from typing import Any
+
+from ..conversation_formats import Message, image_part, text_part
+from .captions import full_caption
+from .dataset import SEED_STRIDE, WebSceneDataset
+from .graph import Scene, generate_scene
+from .questions import questions
+from .render import render
+
+CAPTION_REQUESTS = (
+    "Describe the image.",
+    "What does the image show?",
+    "What can you see in this picture?",
+    "Write a caption for this image.",
+)
+CAPTION_SHARE = 0.5  # how often a row is a description
+MOST_QUESTIONS = 3
+
+
+def _exchanges(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """Draw what is said about a scene: pairs of what the user asks and what the assistant answers."""
+    if rng.random() < CAPTION_SHARE:
+        return [(rng.choice(CAPTION_REQUESTS), full_caption(scene, rng).text)]
+    asked = questions(scene, rng)[: rng.randint(1, MOST_QUESTIONS)]
+    return [(question.text, question.answer) for question in asked]
+
+
+def _messages(scene: Scene, rng: random.Random) -> list[Message]:
+    """Write a conversation as messages, the image first."""
+    messages = [
+        {"role": role, "content": [text_part(text)]}
+        for exchange in _exchanges(scene, rng)
+        for role, text in zip(("user", "assistant"), exchange, strict=True)
+    ]
+    messages[0]["content"].insert(0, image_part())
+    return messages
+
+
+def scene_conversation(
+    seed: int, split: str = "train", image_size: int = 64, text_seed: int | None = None
+) -> dict[str, Any]:
+    """Return a scene with a conversation about it: a description on request, or one to three questions and answers.
+
+    Args:
+        seed (`int`): Seed of the scene.
+        split (`str`): One of `SPLITS`.
+        image_size (`int`): Side of the image in pixels.
+        text_seed (`int`, *optional*): Seed of the scene that the conversation is about, by default the same. Another
+            one makes a row of noise, whose text does not fit its image.
+
+    Returns:
+        `dict`: `images` (list of one `PIL.Image.Image`), `messages` (as from `load_conversations`) and `id` (`str`).
+    """
+    told = seed if text_seed is None else text_seed
+    messages = _messages(generate_scene(told, split=split), random.Random(f"conversation/{split}/{told}"))
+    image = render(generate_scene(seed, split=split), image_size)
+    return {"images": [image], "messages": messages, "id": f"{split}/{seed}"}
+
+
+class SceneConversationDataset(WebSceneDataset):
+    """Scenes with conversations, to fine-tune a multimodal language model with; see `scene_conversation`.
+
+    Args:
+        count, split, image_size, seed: As in `WebSceneDataset`.
+        shuffled (`float`): Share of rows, in [0, 1], whose conversation is about another scene, to see how much such
+            noise a method bears. Which rows these are depends on nothing but the split, the seed and the index, and
+            those of a smaller share are among those of a larger.
+    """
+
+    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, shuffled: float = 0.0):
+        if not 0 <= shuffled <= 1:
+            raise ValueError(f"shuffled={shuffled} is not in [0, 1].")
+        super().__init__(count, split, image_size, seed)
+        self.shuffled = shuffled
+
+    def text_seed(self, index: int) -> int:
+        """Return the seed of the scene that the conversation at an index is about; see `scene_seed`."""
+        seed = self.scene_seed(index)
+        rng = random.Random(f"shuffled/{self.split}/{seed}")
+        if rng.random() >= self.shuffled:
+            return seed
+        # Any other scene of this seed's numbers, in the data set or not: so the choice does not depend on its length.
+        return seed - index + (index + rng.randrange(1, SEED_STRIDE)) % SEED_STRIDE
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return scene_conversation(self.scene_seed(index), self.split, self.image_size, self.text_seed(index))

@@ -1,0 +1,281 @@
+"""CAL: an answer's tokens count in the loss by what the image adds to their logits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
+
+from .contrast_pass import LanguageModelCall, image_token_ids, image_tokens, states_without_image, watched, why_inexact
+from .conversation_collator import ConversationCollator, ConversationEncoder, ConversationRows
+from .distributed import world_size
+from .output_head import chunked_cross_entropy_sum, label_gain
+from .sampling import ModalityLengthSampler, estimate_lengths
+from .term_trainer import TermTrainer
+from .token_losses import EPSILON, IGNORED, visual_token_weights
+
+PARTS = ("vision", "projector", "language")
+
+
+@dataclass
+class CALArguments(TrainingArguments):
+    """CAL's recipe for instruction tuning.
+
+    These defaults differ from `TrainingArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of
+    warm-up; `remove_unused_columns` and `logging_nan_inf_filter` are off, evaluation computes losses only. The papers'
+    global batch is 128 rows (256 for the projector stage, at a learning rate of 1e-3).
+    """
+
+    learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the data."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule after the warm-up."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Linear warm-up: steps, or a share of all if below 1."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two logs."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Our columns are no arguments of forward."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Non-finite losses stop the run instead."})
+    prediction_loss_only: bool = field(default=True, metadata={"help": "Evaluation gathers no logits."})
+    cal: bool = field(default=True, metadata={"help": "false: every token weighs 1, which is plain fine-tuning."})
+    clamp: list[float] = field(
+        default_factory=lambda: [1.0, 5.0], metadata={"help": "Least and largest weight of a token."}
+    )
+    window: int = field(default=3, metadata={"help": "Tokens over which weights are smoothed, odd."})
+    pooling: Literal["supervised", "row", "released"] = field(
+        default="supervised",
+        metadata={"help": "What the window sees: supervised tokens, the row, or, as released, the flattened batch."},
+    )
+    contrast: Literal["auto", "dropped", "masked"] = field(
+        default="auto",
+        metadata={"help": "The pass without image: tokens dropped or masked; auto drops where that is exact."},
+    )
+    trained: list[str] = field(
+        default_factory=lambda: ["projector", "language"],
+        metadata={"help": "Parts to train: vision, projector, language. Under LoRA leave it to the adapter."},
+    )
+    vision_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the vision tower; default: that of the others."}
+    )
+    loss_chunk: int = field(default=1024, metadata={"help": "Tokens whose logits exist at a time."})
+    max_length: int | None = field(default=2048, metadata={"help": "Longest row in tokens, image tokens included."})
+    on_long: Literal["drop", "truncate"] = field(
+        default="drop", metadata={"help": "What happens to longer rows; an image is never cut."}
+    )
+    group_by_modality: bool = field(
+        default=False, metadata={"help": "Steps of rows with images or of text alone, of like length."}
+    )
+    on_bad_row: Literal["skip", "raise"] = field(default="skip", metadata={"help": "What a bad row does to the run."})
+
+
+class CALTrainer(TermTrainer):
+    """Trains any image-text-to-text model on conversations; the reported loss is CAL's, its normaliser exact.
+
+    The sum of weights that divides the loss runs over all rows of an optimizer step: over its micro-batches and
+    processes. Under DeepSpeed, whose gradients cannot be rescaled before its step, it runs over the processes of each
+    micro-batch. The evaluation loss is the plain cross-entropy.
+
+    Reference:
+        Prioritizing Visual Correlation by Contrastive Alignment, https://huggingface.co/papers/2405.17871, Eq. 1 to 5.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: CALArguments,
+        processing_class: ProcessorMixin | None = None,
+        data_collator: Callable | None = None,
+        **kwargs: Any,
+    ):
+        self._encode = ConversationEncoder(
+            processing_class, image_token_ids(model), max_length=args.max_length, on_long=args.on_long
+        )
+        super().__init__(
+            model,
+            args,
+            processing_class=processing_class,
+            data_collator=data_collator or ConversationCollator(processing_class),
+            **kwargs,
+        )
+        self.model_accepts_loss_kwargs = True  # our loss is divided by what a whole optimizer step holds
+        self._weight_sum: Tensor | float = 0.0
+        self._returned: Tensor | float = 0.0
+
+    def index_rows(self, rows: Any, args: CALArguments) -> ConversationRows:
+        """Conversations, encoded when they are read."""
+        return ConversationRows(rows, self._encode, args.on_bad_row)
+
+    def train(self, *args: Any, **kwargs: Any):
+        result = super().train(*args, **kwargs)
+        self.train_dataset.log_outcomes()
+        return result
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any):
+        if not self.args.group_by_modality:
+            return super()._get_train_sampler(*args, **kwargs)
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return ModalityLengthSampler(*estimate_lengths(self.train_dataset.conversations), step, self.args.seed)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Sum of weight times cross-entropy over the supervised tokens, by the sum of weights (Eq. 5)."""
+        inputs = dict(inputs)
+        labels, rows = inputs.pop("labels"), inputs.pop("row")
+        plain = self.accelerator.unwrap_model(model)
+        with watched(plain) as call:
+            outputs = model(**inputs, logits_to_keep=1, use_cache=False)
+        supervised = labels[:, 1:] != IGNORED  # (B, T)
+        target, hidden = labels[:, 1:][supervised], call.hidden[:, :-1][supervised]
+        if self.args.cal and model.training:
+            weights = self.token_weights(plain, inputs, labels, call)[supervised]
+        else:
+            weights = torch.ones_like(target, dtype=torch.float32)
+        head = plain.get_output_embeddings()
+        total = chunked_cross_entropy_sum(head, hidden, target, weights, self.args.loss_chunk, logit_cap(plain))
+        weight_sum = weights.sum()
+        loss = (
+            self.normalised(total, weight_sum, num_items_in_batch) if model.training else total / (weight_sum + EPSILON)
+        )
+        self.record(
+            {"next_token": total.detach() / (weight_sum + EPSILON), "weight": weight_sum / max(len(weights), 1)}, rows
+        )
+        return (loss, outputs) if return_outputs else loss
+
+    def token_weights(
+        self, model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor, call: LanguageModelCall
+    ) -> Tensor:
+        """Weights `(B, T)` of the predictions of a batch, from a second pass without the image (Eq. 1 to 4)."""
+        args, supervised = self.args, labels[:, 1:] != IGNORED
+        if self.anywhere(image_tokens(model, inputs["input_ids"]).any()):
+            mode = self.contrast_mode(model, labels.shape[1])
+            delta = label_deltas(model, inputs, labels, call, mode, args.pooling == "released", args.loss_chunk)
+        else:
+            delta = torch.zeros(supervised.shape, device=labels.device)
+        return visual_token_weights(delta, supervised, tuple(args.clamp), args.window, args.pooling)
+
+    def contrast_mode(self, model: PreTrainedModel, length: int) -> Literal["dropped", "masked"]:
+        """Which pass is exact for rows of this length, or the one asked for if it is."""
+        reason = why_inexact(model, length)
+        if self.args.contrast == "dropped" and reason is not None:
+            raise ValueError(
+                f"contrast='dropped' is not exact for {type(model).__name__}: {reason}; use 'auto' or 'masked'"
+            )
+        exact_by_dropping = reason is None and self.args.pooling != "released"
+        return "dropped" if exact_by_dropping and self.args.contrast != "masked" else "masked"
+
+    # The normaliser
+
+    def normalised(self, total: Tensor, weight_sum: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """The loss whose gradients, averaged over processes and summed over micro-batches, are the whole step's."""
+        if self.rescales_gradients:
+            self._weight_sum = self._weight_sum + weight_sum
+            return total * world_size() / num_items
+        micro_batches = self.current_gradient_accumulation_steps if self.is_deepspeed_enabled else 1
+        return total * world_size() / (summed(weight_sum) + EPSILON) / micro_batches
+
+    @property
+    def rescales_gradients(self) -> bool:
+        """Whether the sum of weights is known only after the gradients: with several micro-batches a step."""
+        return self.args.gradient_accumulation_steps > 1 and not self.is_deepspeed_enabled
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Divide by the sum of weights of the whole step once the last of its micro-batches has shown its own."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not self.rescales_gradients:
+            return loss
+        if not self.accelerator.sync_gradients:
+            self._returned = self._returned + loss
+            return loss
+        factor = num_items_in_batch / (summed(self._weight_sum) + EPSILON)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        corrected = factor * (self._returned + loss) - self._returned  # the Trainer adds up what each step returned
+        self._weight_sum, self._returned = 0.0, 0.0
+        return corrected
+
+    def anywhere(self, flag: Tensor) -> bool:
+        """Whether a flag is set on any process: all of them run a pass or none does."""
+        return bool(summed(flag.float()) > 0)
+
+    # Parameters
+
+    def create_optimizer(self, *args: Any, **kwargs: Any):
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.args.vision_learning_rate is None:
+            return optimizer
+        tower = {id(parameter) for parameter in self.model.get_encoder("image").parameters()}
+        for group in list(optimizer.param_groups):
+            inside = [parameter for parameter in group["params"] if id(parameter) in tower]
+            if inside:
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in tower]
+                optimizer.add_param_group({**group, "params": inside, "lr": self.args.vision_learning_rate})
+        return optimizer
+
+
+def label_deltas(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    labels: Tensor,
+    call: LanguageModelCall,
+    mode: Literal["dropped", "masked"],
+    everywhere: bool = False,
+    chunk: int = 1024,
+) -> Tensor:
+    """What the image adds to the logit of each label (Eq. 1 and 2), after the main pass of a batch.
+
+    Args:
+        model (`PreTrainedModel`): The unwrapped model.
+        inputs (`dict`): The batch of the main pass.
+        labels (`torch.LongTensor` of shape `(B, L)`): Token ids, -100 where not supervised.
+        call (`LanguageModelCall`): What `watched` recorded of the main pass.
+        mode (`str`): How the image is taken away, see `states_without_image`.
+        everywhere (`bool`): Also where nothing is supervised, with token 0 for a label, as the published code does.
+        chunk (`int`): Tokens whose logits exist at a time, where the head is no plain linear layer.
+
+    Returns:
+        `torch.Tensor` of shape `(B, L - 1)`, float32; 0 where nothing was compared.
+    """
+    target = labels[:, 1:]
+    asked = torch.ones_like(target).bool() if everywhere else target != IGNORED
+    asked = nn.functional.pad(asked, (0, 1), value=False)  # the last token predicts nothing
+    compared, unseen = states_without_image(model, inputs, call, asked, mode)
+    positions = compared[:, :-1]
+    delta = torch.zeros(target.shape, dtype=torch.float32, device=target.device)
+    delta[positions] = label_gain(
+        model.get_output_embeddings(),
+        call.hidden[compared],
+        unseen,
+        target[positions].clamp_min(0),
+        chunk,
+        logit_cap(model),
+    ).float()
+    return delta
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of a scalar over all processes, without gradient."""
+    value = value.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def logit_cap(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
+    """What some language models do to their logits: a soft cap."""
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return None if cap is None else lambda logits: cap * torch.tanh(logits / cap)
+
+
+def freeze_untrained(model: PreTrainedModel, trained: Sequence[str]) -> None:
+    """Leave gradients to the named parts only: "vision", "language" (with embeddings and head), "projector" (the rest).
+
+    Raises:
+        ValueError: If a part is unknown or none is named.
+    """
+    if not trained or set(trained) - set(PARTS):
+        raise ValueError(f"trained must name some of {', '.join(PARTS)}, got {list(trained)}")
+    tower, decoder, head = model.get_encoder("image"), model.get_decoder(), model.get_output_embeddings()
+    members = {"vision": tower.parameters(), "language": [*decoder.parameters(), *head.parameters()]}
+    part_of = {id(parameter): part for part, parameters in members.items() for parameter in parameters}
+    for parameter in model.parameters():
+        parameter.requires_grad_(part_of.get(id(parameter), "projector") in trained)
