@@ -37,6 +37,7 @@ setup(
     package_data={
         "compalign.data.negatives": ["*.json"],
         "compalign.hub_cards": ["*.md", "*.yaml", "released/*/*"],
+        "compalign.trainers": ["templates/*.jinja"],
         "compalign.scripts": ["recipes/*.yaml", "deepspeed/*.json"],
     },
     install_requires=[

@@ -1,5 +1,7 @@
 """A new LLaVA or LLaVA-NeXT from its parts: a CLIP vision tower, a language model, and a projector between them."""
 
+from importlib.resources import files
+
 import torch
 from transformers import (
     AutoConfig,
@@ -29,19 +31,7 @@ CORPUS_ROWS = 2000  # conversations that show every word of the generated world
 IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 VOCABULARY_MULTIPLE = 64  # the width of matrix tiles; LLaVA's 32,002 tokens become 32,064 rows
 GRID = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))  # LLaVA-NeXT's tilings, in tiles
-VICUNA_V1 = """\
-{%- for message in messages -%}
-  {%- if message.role == 'assistant' -%}
-    {{- 'ASSISTANT: ' -}}
-    {%- for part in message.content -%}{{- part.text -}}{%- endfor -%}
-    {{- eos_token -}}
-  {%- else -%}
-    {{- 'USER: ' if message.role == 'user' -}}
-    {%- for part in message.content -%}{{- '<image>\\n' if part.type == 'image' else part.text + ' ' -}}{%- endfor -%}
-  {%- endif -%}
-{%- endfor -%}
-{{- 'ASSISTANT:' if add_generation_prompt -}}
-"""
+VICUNA_V1 = files("compalign.trainers") / "templates" / "vicuna_v1.jinja"
 
 
 def assemble_processor(
@@ -73,7 +63,7 @@ def assemble_processor(
         patch_size=vision.patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=VICUNA_V1,
+        chat_template=VICUNA_V1.read_text(encoding="utf-8"),
     )
 
 

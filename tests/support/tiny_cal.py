@@ -51,11 +51,13 @@ def make_trainer(output_dir, rows, model=None, eval_rows=None, callbacks=None, *
 def main(batch: str, accumulation: str, output_dir: str, *flags: str) -> None:
     """Two steps on the same sixteen rows, however they are cut."""
     torch.set_num_threads(1)
+    model = tiny_multimodal.make_model("llava")  # before ZeRO-3 is known of, which draws other random weights
     (extra,) = HfArgumentParser(CALArguments).parse_args_into_dataclasses(["--output_dir", output_dir, *flags])
     given = {flag.removeprefix("--") for flag in flags if flag.startswith("--")}
     trainer = make_trainer(
         output_dir,
         make_rows(16),
+        model,
         per_device_train_batch_size=int(batch),
         gradient_accumulation_steps=int(accumulation),
         max_steps=2,

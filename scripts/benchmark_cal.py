@@ -1,0 +1,215 @@
+"""Measure what CAL costs on this machine: steps with the contrast pass against plain ones, and the loss's memory.
+
+    python -m compalign.scripts.benchmark_cal --output_dir benchmarks/cal
+
+The shapes are LLaVA-1.5's and LLaVA-NeXT's, with 576 and 2,928 image tokens; the widths are scaled down unless `--wide`
+asks for those of 7B. All lines come from one run; within a ratio the two kinds of step take turns.
+"""
+
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    PreTrainedModel,
+)
+
+from ..trainers.cal import label_deltas, logit_cap
+from ..trainers.contrast_pass import watched
+from ..trainers.output_head import chunked_cross_entropy_sum
+from ..trainers.recipe import parse_recipe
+from ..trainers.token_losses import EPSILON, IGNORED, visual_token_weights, weighted_next_token_loss
+
+IMAGE_TOKEN = 3
+PROMPT, ANSWER = 64, 128  # tokens of text before the answer, and supervised ones
+SHAPES = {"LLaVA-1.5, 576 image tokens": 576, "LLaVA-NeXT, 2,928 image tokens": 2928}
+NARROW = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 4, "num_attention_heads": 8}
+WIDE = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+NARROW_TOWER = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
+MODES = ("plain", "dropped", "masked")
+WIDE_TOWER = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+
+
+@dataclass
+class CALBenchmarkArguments:
+    """How much to measure."""
+
+    batch: int = field(default=1, metadata={"help": "Rows a step."})
+    repeats: int = field(default=5, metadata={"help": "Steps of a kind; the median counts."})
+    wide: bool = field(default=False, metadata={"help": "The widths of 7B in bfloat16: needs a large GPU."})
+    output_dir: str | None = field(default=None, metadata={"help": "Folder for benchmark.json; default: print only."})
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Measure, print, write."""
+    (args,) = parse_recipe(CALBenchmarkArguments, arguments=arguments, description=__doc__)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    figures = {}
+    for name, image_tokens in SHAPES.items():
+        figures |= {f"{name}: {line}": value for line, value in measure(image_tokens, args, device).items()}
+    figures |= {f"loss of 4 x 1,024 tokens, {form}, peak MiB": value for form, value in loss_peaks(device).items()}
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
+    setting = f"{machine}, {torch.get_num_threads()} threads, torch {version('torch')}, "
+    setting += f"transformers {version('transformers')}, {'7B' if args.wide else 'narrow'}, batch {args.batch}"
+    print("\n".join([setting, *(f"{name:<66}{value:>12.4g}" for name, value in figures.items())]))
+    if args.output_dir is not None:
+        folder = Path(args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "benchmark.json").write_text(json.dumps({"setting": setting, "figures": figures}, indent=1) + "\n")
+    return figures
+
+
+def measure(image_tokens: int, args: CALBenchmarkArguments, device: torch.device) -> dict[str, float]:
+    """Times and operations of a step with and without the contrast pass at one shape."""
+    model = make_model(image_tokens, args.wide).to(device)
+    batch = {key: value.to(device) for key, value in make_batch(args.batch, image_tokens, model).items()}
+    times = alternate({mode: partial(step, model, batch, mode) for mode in MODES}, args.repeats)
+    flops = {mode: count_flops(model, batch, mode) for mode in MODES}
+    figures = {"plain step, s": times["plain"]}
+    for mode in ("dropped", "masked"):
+        figures[f"step, {mode} / plain"] = times[mode] / times["plain"]
+        figures[f"FLOPs, {mode} / plain"] = flops[mode] / flops["plain"]
+        figures[f"contrast pass, {mode}, GFLOPs"] = (flops[mode] - flops["plain"]) / 1e9
+    return figures | {"contrast pass by formula, GFLOPs": dropped_formula(model, args.batch) / 1e9}
+
+
+def make_model(image_tokens: int, wide: bool) -> PreTrainedModel:
+    """A LLaVA (576 image tokens) or LLaVA-NeXT (2,928) with random weights."""
+    vision = CLIPVisionConfig(image_size=336, patch_size=14, **(WIDE_TOWER if wide else NARROW_TOWER))
+    text = LlamaConfig(vocab_size=32064, max_position_embeddings=4096, **(WIDE if wide else NARROW))
+    common = {"vision_config": vision, "text_config": text, "image_token_index": IMAGE_TOKEN}
+    torch.manual_seed(0)
+    if image_tokens == SHAPES["LLaVA-1.5, 576 image tokens"]:
+        model = LlavaForConditionalGeneration(LlavaConfig(**common))
+    else:
+        model = LlavaNextForConditionalGeneration(LlavaNextConfig(image_grid_pinpoints=[[672, 672]], **common))
+    model.get_encoder("image").requires_grad_(False)
+    return (model.bfloat16() if wide else model).train()
+
+
+def make_batch(rows: int, image_tokens: int, model: PreTrainedModel) -> dict[str, Tensor]:
+    """Rows of an image, a prompt and an answer."""
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(10, 32000, (rows, PROMPT + ANSWER), generator=generator)
+    image = torch.full((rows, image_tokens), IMAGE_TOKEN)
+    ids = torch.cat([text[:, :1], image, text[:, 1:]], dim=1)
+    labels = ids.clone()
+    labels[:, :-ANSWER] = IGNORED
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    tiles = (5,) if image_tokens > 576 else ()
+    batch["pixel_values"] = torch.randn(rows, *tiles, 3, 336, 336, generator=generator).to(model.dtype)
+    if tiles:
+        batch["image_sizes"] = torch.tensor([[672, 672]] * rows)
+    return batch
+
+
+def step(model: PreTrainedModel, batch: dict[str, Tensor], mode: str) -> None:
+    """Forward and backward of one batch; the optimizer's part is the same in every mode."""
+    model.zero_grad(set_to_none=True)
+    loss(model, batch, mode).backward()
+
+
+def loss(model: PreTrainedModel, batch: dict[str, Tensor], mode: str) -> Tensor:
+    """The trainer's loss: "plain", or with weights from the contrast pass."""
+    inputs = dict(batch)
+    labels = inputs.pop("labels")
+    with watched(model) as call:
+        model(**inputs, logits_to_keep=1, use_cache=False)
+    supervised = labels[:, 1:] != IGNORED
+    weights = supervised.float()
+    if mode != "plain":
+        weights = visual_token_weights(label_deltas(model, inputs, labels, call, mode), supervised)
+    weights = weights[supervised]
+    hidden, target = call.hidden[:, :-1][supervised], labels[:, 1:][supervised]
+    total = chunked_cross_entropy_sum(model.get_output_embeddings(), hidden, target, weights, finish=logit_cap(model))
+    return total / (weights.sum() + EPSILON)
+
+
+def alternate(kinds: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median seconds of each kind of run; the kinds take turns, after one round that warms up."""
+    times = {name: [] for name in kinds}
+    for _ in range(repeats + 1):
+        for name, run in kinds.items():
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def count_flops(model: PreTrainedModel, batch: dict[str, Tensor], mode: str) -> int:
+    """Floating-point operations of one step's matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        step(model, batch, mode)
+    return counter.get_total_flops()
+
+
+def dropped_formula(model: PreTrainedModel, rows: int) -> float:
+    """Operations of the dropped pass by the text alone: 2 a weight and token, and 4 T^2 H of attention a layer."""
+    config, tokens = model.config.text_config, PROMPT + ANSWER
+    layer = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
+    attention = 4 * tokens**2 * config.hidden_size
+    return rows * config.num_hidden_layers * (2 * tokens * layer + attention)
+
+
+def loss_peaks(device: torch.device) -> dict[str, float]:
+    """Peak memory of the weighted loss and its gradients, in MiB, in its plain and its chunked form."""
+    forms = {"all logits at once": plain_loss, "chunked": chunked_loss}
+    return {name: peak_mebibytes(run, device) for name, run in forms.items()}
+
+
+def loss_inputs(device: torch.device) -> tuple[torch.nn.Linear, Tensor, Tensor, Tensor]:
+    """A head of LLaVA's vocabulary, hidden states, labels and weights."""
+    head = torch.nn.Linear(512, 32064, bias=False, device=device)
+    hidden = torch.randn(4, 1025, 512, device=device, requires_grad=True)
+    return head, hidden, torch.randint(32064, (4, 1025), device=device), torch.ones(4, 1024, device=device)
+
+
+def plain_loss(device: torch.device) -> None:
+    head, hidden, labels, weights = loss_inputs(device)
+    weighted_next_token_loss(head(hidden), labels, weights).backward()
+
+
+def chunked_loss(device: torch.device) -> None:
+    head, hidden, labels, weights = loss_inputs(device)
+    states, target = hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    (chunked_cross_entropy_sum(head, states, target, weights.flatten()) / weights.sum()).backward()
+
+
+def peak_mebibytes(run: Callable[[torch.device], None], device: torch.device) -> float:
+    """Most memory that a run adds: on the GPU, or resident in a process of its own."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(device)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_added_resident, (run, device))
+
+
+def _added_resident(run: Callable[[torch.device], None], device: torch.device) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(device)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+if __name__ == "__main__":
+    main()

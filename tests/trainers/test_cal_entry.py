@@ -1,0 +1,134 @@
+"""The CAL entry point as users start it: recipes, one and two processes, DeepSpeed, adapters, assembled models."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_cal
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+
+from compalign.trainers import CALArguments
+from compalign.trainers.conversation_entry import ConversationDataArguments, ConversationModelArguments
+from compalign.trainers.recipe import parse_recipe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = sorted((REPOSITORY / "scripts" / "recipes").glob("cal_*.yaml"))
+KINDS = (ConversationModelArguments, ConversationDataArguments, CALArguments)
+SMALL = ["--scenes", "40", "--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1"]
+
+
+def run(command, **environment):
+    """Run a command of two processes or one to its end."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def torchrun(*arguments):
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_fill_the_arguments(recipe):
+    flags = ["--config", str(recipe), "--use_cpu", "true", "--bf16", "false"]
+    if "deepspeed" in recipe.read_text():
+        pytest.importorskip("deepspeed", reason="the recipe names a DeepSpeed configuration")
+    start, data, args = parse_recipe(*KINDS, arguments=flags)
+    assert bool(data.train) != bool(data.scenes)
+    for path in (start.chat_template, args.deepspeed):
+        assert path is None or (REPOSITORY / path).exists()
+    if "pretrain" in recipe.stem:
+        assert args.trained == ["projector"]
+        assert args.learning_rate == 1e-3
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """8 x 1 rows of one process, 4 of each of two, and the same in micro-batches."""
+    folders = {name: tmp_path / name for name in ("one", "two", "cut")}
+    tiny_cal.main("8", "1", str(folders["one"]))
+    script = Path(tiny_cal.__file__)
+    run(torchrun(script, 4, 1, folders["two"]))
+    run(torchrun(script, 2, 2, folders["cut"]))
+    expected = LlavaForConditionalGeneration.from_pretrained(folders["one"]).state_dict()
+    for name in ("two", "cut"):
+        actual = LlavaForConditionalGeneration.from_pretrained(folders[name]).state_dict()
+        for key, value in expected.items():
+            torch.testing.assert_close(actual[key], value, rtol=1e-4, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
+        logs = [torch.load(folders[folder] / "log.pt", weights_only=True) for folder in ("one", name)]
+        assert logs[1][0]["loss"] == pytest.approx(logs[0][0]["loss"], rel=1e-4)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs the extra [deepspeed]")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_trains_as_one_process(tmp_path, stage):
+    tiny_cal.main("8", "1", str(tmp_path / "one"))
+    config = REPOSITORY / "scripts" / "deepspeed" / f"zero{stage}.json"
+    run(torchrun(Path(tiny_cal.__file__), 4, 1, tmp_path / "two", "--deepspeed", config), DS_ACCELERATOR="cpu")
+    logs = [torch.load(tmp_path / folder / "log.pt", weights_only=True) for folder in ("one", "two")]
+    for one, two in zip(logs[0][:2], logs[1][:2], strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        assert two["weight"] == pytest.approx(one["weight"], rel=0.2)  # of the first process's rows only
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model of the shipped recipe after two steps."""
+    folder = tmp_path_factory.mktemp("cal") / "model"
+    recipe = ["--config", "scripts/recipes/cal_scenes.yaml"]
+    out = run([sys.executable, "trainers/train_cal.py", *recipe, *SMALL, "--output_dir", folder])
+    assert "train_samples_per_second" in out
+    return folder
+
+
+def test_the_shipped_recipe_writes_a_model_that_answers(trained):
+    model, processor = AutoModelForImageTextToText.from_pretrained(trained), AutoProcessor.from_pretrained(trained)
+    assert type(model).__name__ == "LlavaCALForConditionalGeneration"
+    row = tiny_cal.make_rows(1)[0]
+    text = processor.apply_chat_template(row["messages"][:1], add_generation_prompt=True)
+    inputs = processor(text=text, images=row["images"], return_tensors="pt")
+    answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert answer.shape[1] > inputs["input_ids"].shape[1]
+    assert json.loads((trained / "config.json").read_text())["cal_clamp"] == [1.0, 5.0]
+
+
+def test_tokens_are_shown_with_their_weights(trained, tmp_path, capsys):
+    from compalign.scripts.tokens import main
+
+    image = tmp_path / "image.png"
+    tiny_cal.make_rows(1)[0]["images"][0].resize((64, 64)).save(image)
+    flags = ["--model", str(trained), "--image", str(image), "--text", "a red circle above a blue star"]
+    weights = main([*flags, "--output_dir", str(tmp_path / "out")])
+    assert [token for token, _, _ in weights] == [*["a", "red", "circle", "above", "a", "blue", "star"], "</s>"]
+    assert all(1 <= weight <= 5 for _, _, weight in weights)
+    assert (tmp_path / "out" / "tokens.png").stat().st_size > 10_000
+    page = (tmp_path / "out" / "tokens.html").read_text()
+    assert page.count("<span") == len(weights)
+    assert "circle" in capsys.readouterr().out
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
+    from compalign.scripts.cal_scenes import main
+
+    flags = ["--config", str(REPOSITORY / "scripts" / "recipes" / "cal_scenes.yaml"), *SMALL]
+    flags += ["--vision_tower", str(REPOSITORY / "hub_cards" / "released" / "scenes_base"), "--seeds", "1"]
+    flags += ["--scenes_asked", "5", "--captions_weighed", "3", "--output_dir", str(tmp_path)]
+    first = main(flags)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed*.json")}
+    assert len(written) == 4
+    assert main(flags) == first
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed*.json")}
+    table = capsys.readouterr().out
+    assert "| 20% |" in table
+    assert "mean weight: attribute" in table
