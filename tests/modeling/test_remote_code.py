@@ -125,7 +125,7 @@ def test_outputs_are_the_same_without_compalign(folders, name):
     expected = model(**load_file(folders / name / "inputs.safetensors"))
     for reader in ("remote", "again", "plain"):
         for field in MODELS[name].fields:
-            torch.testing.assert_close(outputs[f"{reader}.{field}"], expected[field], rtol=0, atol=1e-6)
+            torch.testing.assert_close(outputs[f"{reader}.{field}"], expected[field], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
