@@ -50,15 +50,21 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     figures |= {f"DeGLA step, {name}, s": value for name, value in degla_steps(args, device).items()}
     figures |= {f"teacher update, {name}, s": value for name, value in teacher_updates(args, device).items()}
     figures["peak memory, GiB"] = peak_memory_bytes() / 2**30
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
+    publish(figures, f"{'tiny' if args.tiny else 'ViT-B/32'}, batch {args.batch}", args.output_dir)
+    return figures
+
+
+def publish(figures: dict[str, float], shape: str, output_dir: str | None) -> None:
+    """Print figures under the machine and the versions that they belong to; write them where a folder is given."""
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
     setting = f"{machine}, {torch.get_num_threads()} threads, torch {version('torch')}, "
-    setting += f"transformers {version('transformers')}, {'tiny' if args.tiny else 'ViT-B/32'}, batch {args.batch}"
-    print("\n".join([setting, *(f"{name:<52}{value:>12.4g}" for name, value in figures.items())]))
-    if args.output_dir is not None:
-        folder = Path(args.output_dir)
+    setting += f"transformers {version('transformers')}, {shape}"
+    width = 2 + max(map(len, figures))
+    print("\n".join([setting, *(f"{name:<{width}}{value:>12.4g}" for name, value in figures.items())]))
+    if output_dir is not None:
+        folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "benchmark.json").write_text(json.dumps({"setting": setting, "figures": figures}, indent=1) + "\n")
-    return figures
 
 
 def best_of(repeats: int, run: Callable[[], None]) -> float:

@@ -6,24 +6,22 @@ The shapes are LLaVA-1.5's and LLaVA-NeXT's, with 576 and 2,928 image tokens; th
 asks for those of 7B. All lines come from one run; within a ratio the two kinds of step take turns.
 """
 
-import json
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
+    LlamaModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
@@ -36,6 +34,7 @@ from ..trainers.contrast_pass import watched
 from ..trainers.output_head import chunked_cross_entropy_sum
 from ..trainers.recipe import parse_recipe
 from ..trainers.token_losses import EPSILON, IGNORED, visual_token_weights, weighted_next_token_loss
+from .benchmark import publish
 
 IMAGE_TOKEN = 3
 PROMPT, ANSWER = 64, 128  # tokens of text before the answer, and supervised ones
@@ -64,15 +63,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     figures = {}
     for name, image_tokens in SHAPES.items():
         figures |= {f"{name}: {line}": value for line, value in measure(image_tokens, args, device).items()}
+    figures |= {f"7B by FLOPs, {line}": value for line, value in full_size().items()}
     figures |= {f"loss of 4 x 1,024 tokens, {form}, peak MiB": value for form, value in loss_peaks(device).items()}
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
-    setting = f"{machine}, {torch.get_num_threads()} threads, torch {version('torch')}, "
-    setting += f"transformers {version('transformers')}, {'7B' if args.wide else 'narrow'}, batch {args.batch}"
-    print("\n".join([setting, *(f"{name:<66}{value:>12.4g}" for name, value in figures.items())]))
-    if args.output_dir is not None:
-        folder = Path(args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "benchmark.json").write_text(json.dumps({"setting": setting, "figures": figures}, indent=1) + "\n")
+    publish(figures, f"{'7B' if args.wide else 'narrow'}, batch {args.batch}", args.output_dir)
     return figures
 
 
@@ -168,6 +161,36 @@ def dropped_formula(model: PreTrainedModel, rows: int) -> float:
     layer = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
     attention = 4 * tokens**2 * config.hidden_size
     return rows * config.num_hidden_layers * (2 * tokens * layer + attention)
+
+
+def full_size() -> dict[str, float]:
+    """What the contrast pass adds to a training step at the widths of 7B, counted on tensors without storage.
+
+    The step is a forward and a backward of the language model without gradient checkpointing, and a forward of the
+    vision tower and the head's three products at the supervised tokens.
+    """
+    with torch.device("meta"):
+        language = LlamaModel(LlamaConfig(vocab_size=32064, max_position_embeddings=4096, **WIDE))
+        tower = CLIPVisionModel(CLIPVisionConfig(image_size=336, patch_size=14, **WIDE_TOWER))
+        pixels = torch.empty(1, 3, 336, 336)
+    head = 3 * 2 * ANSWER * WIDE["hidden_size"] * 32064
+    figures = {"language model, billions of parameters": sum(p.numel() for p in language.parameters()) / 1e9}
+    for name, image_tokens in SHAPES.items():
+        whole, text = (_forward_flops(language, tokens) for tokens in (image_tokens + PROMPT + ANSWER, PROMPT + ANSWER))
+        with FlopCounterMode(display=False) as counter:
+            tower(pixels)
+        step_flops = 3 * whole + head + counter.get_total_flops() * (5 if image_tokens > 576 else 1)
+        figures[f"{name}: dropped pass / plain step"] = text / step_flops
+        figures[f"{name}: masked pass / plain step"] = whole / step_flops
+    return figures
+
+
+def _forward_flops(language: LlamaModel, tokens: int) -> int:
+    """Operations of one forward of a language model on the meta device."""
+    embeddings = torch.empty(1, tokens, language.config.hidden_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        language(inputs_embeds=embeddings, use_cache=False)
+    return counter.get_total_flops()
 
 
 def loss_peaks(device: torch.device) -> dict[str, float]:

@@ -3,6 +3,7 @@
 python tiny_cal.py BATCH ACCUMULATION OUTPUT_DIR [flags of CALArguments]
 """
 
+import os
 import sys
 
 import tiny_multimodal
@@ -74,3 +75,4 @@ def main(batch: str, accumulation: str, output_dir: str, *flags: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    os._exit(0)  # all is on disk; threads that DeepSpeed leaves behind on gloo may abort an interpreter that winds up
