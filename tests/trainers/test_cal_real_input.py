@@ -21,19 +21,19 @@ def two_turns(name, image, question, answer):
 
 def photographs(shared, folder):
     """COCO captions as conversations; images stay where they are."""
-    coco = json.loads((shared / "coco_by" / "captions_val2017.json").read_text())
+    coco = json.loads((shared / "data" / "coco_by" / "captions_val2017.json").read_text())
     files = {image["id"]: image["file_name"] for image in coco["images"]}
     rows = [
         two_turns(caption["id"], files[caption["image_id"]], "Describe the image.", caption["caption"].strip())
         for caption in coco["annotations"][:ROWS]
     ]
-    return rows, shared / "coco_by" / "images_256"
+    return rows, shared / "data" / "coco_by" / "images_256"
 
 
 def sentences(shared, folder):
     """NLVR's sentences as questions; images unpacked."""
-    lines = [json.loads(line) for line in (shared / "nlvr" / "dev.jsonl").read_text().splitlines()[:ROWS]]
-    with zipfile.ZipFile(shared / "nlvr" / "dev_images.zip") as archive:
+    lines = [json.loads(line) for line in (shared / "data" / "nlvr" / "dev.jsonl").read_text().splitlines()[:ROWS]]
+    with zipfile.ZipFile(shared / "data" / "nlvr" / "dev_images.zip") as archive:
         for line in lines:
             archive.extract(line["image"], folder)
     return [
