@@ -6,13 +6,13 @@ The shapes are LLaVA-1.5's and LLaVA-NeXT's, with 576 and 2,928 image tokens; th
 asks for those of 7B. All lines come from one run; within a ratio the two kinds of step take turns.
 """
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -188,8 +188,10 @@ def full_size() -> dict[str, float]:
 def _forward_flops(language: LlamaModel, tokens: int) -> int:
     """Operations of one forward of a language model on the meta device."""
     embeddings = torch.empty(1, tokens, language.config.hidden_size, device="meta")
+    # A whole mask is taken as it is; anything else would be looked at, and there is nothing to look at.
+    mask = torch.empty(1, 1, tokens, tokens, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        language(inputs_embeds=embeddings, use_cache=False)
+        language(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
     return counter.get_total_flops()
 
 
@@ -218,7 +220,7 @@ def chunked_loss(device: torch.device) -> None:
 
 
 def peak_mebibytes(run: Callable[[torch.device], None], device: torch.device) -> float:
-    """Most memory that a run adds: on the GPU, or resident in a process of its own."""
+    """Most memory that a run adds: on the GPU, or (on Linux) resident in a process of its own."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -229,9 +231,16 @@ def peak_mebibytes(run: Callable[[torch.device], None], device: torch.device) ->
 
 
 def _added_resident(run: Callable[[torch.device], None], device: torch.device) -> float:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak of the imports
+    before = _resident("VmRSS")
     run(device)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return (_resident("VmHWM") - before) / 2**10
+
+
+def _resident(field: str) -> int:
+    """A line of this process's memory status, in KiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What `train_cal.py` needs besides the entry helpers of all methods: a multimodal model and its conversations."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
     ProcessorMixin,
+    set_seed,
 )
+from transformers.integrations import deepspeed
 
 from ..data import load_conversations
 from ..data.scenes import SceneConversationDataset
@@ -74,7 +78,9 @@ def load_conversational_model(start: ConversationModelArguments, args: CALArgume
     if start.load_in_4bit and not start.lora_rank:
         raise ValueError("load_in_4bit freezes the weights: set lora_rank to train adapters on them")
     if start.vision_tower is not None:
-        model = assemble_llava(start.vision_tower, start.language_model, processor)
+        set_seed(args.seed)
+        with _without_zero3(args):
+            model = assemble_llava(start.vision_tower, start.language_model, processor)
     else:
         kind = AutoConfig.from_pretrained(start.model).model_type
         model_class = CAL_CLASSES.get(kind, AutoModelForImageTextToText)
@@ -90,6 +96,18 @@ def load_conversational_model(start: ConversationModelArguments, args: CALArgume
         return _with_adapters(model, start)
     freeze_untrained(model, args.trained)
     return model
+
+
+@contextmanager
+def _without_zero3(args: CALArguments) -> Iterator[None]:
+    """Let models have whole weights, which can be put together; DeepSpeed shards them later."""
+    if args.deepspeed:
+        deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if args.deepspeed:
+            deepspeed.set_hf_deepspeed_config(args.hf_deepspeed_config)
 
 
 def _with_adapters(model: PreTrainedModel, start: ConversationModelArguments) -> Any:
