@@ -115,6 +115,7 @@ def draw(weights: list[TokenWeight], image: Image.Image, clamp: tuple[float, flo
         2, 1, figsize=(9, 3.2 + 0.5 * len(lines)), height_ratios=[3, 0.2 + 0.5 * len(lines)], layout="constrained"
     )
     above.imshow(image)
+    above.set_anchor("W")  # its text begins at the left too
     above.set_axis_off()
     below.set_axis_off()
     below.set(xlim=(0, TOKENS_A_LINE), ylim=(len(lines), 0))
