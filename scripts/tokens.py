@@ -115,7 +115,6 @@ def draw(weights: list[TokenWeight], image: Image.Image, clamp: tuple[float, flo
         2, 1, figsize=(9, 3.2 + 0.5 * len(lines)), height_ratios=[3, 0.2 + 0.5 * len(lines)], layout="constrained"
     )
     above.imshow(image)
-    above.set_anchor("W")  # its text begins at the left too
     above.set_axis_off()
     below.set_axis_off()
     below.set(xlim=(0, TOKENS_A_LINE), ylim=(len(lines), 0))
@@ -127,7 +126,9 @@ def draw(weights: list[TokenWeight], image: Image.Image, clamp: tuple[float, flo
             colour = "white" if shade > 0.6 else "black"
             below.text(column + 0.5, row + 0.34, token.strip("▁Ġ"), ha="center", va="center", color=colour)
             below.text(column + 0.5, row + 0.74, f"{weight:.1f}", ha="center", va="center", color=colour, fontsize=7)
-    figure.colorbar(pyplot.cm.ScalarMappable(norm, COLOUR_MAP), ax=above, label="weight of a token", shrink=0.8)
+    figure.colorbar(
+        pyplot.cm.ScalarMappable(norm, COLOUR_MAP), ax=above, label="weight of a token", shrink=0.8, panchor=(0, 0.5)
+    )
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
