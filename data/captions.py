@@ -95,7 +95,7 @@ def load_captions(
         report.reject(BadRow(source.name, source.numbers[index], problem), on_bad_row)
 
     found = _read_rows(source.records, read_row, only, reject, report.notes)
-    found = _find_files(found, image_folder(source, images)) if pictures is None else _check_stored(found, pictures)
+    found = _find_files(found, image_folder(source, images)) if pictures is None else check_stored(found, pictures)
     rows = {}
     for index, row in found.items():
         if isinstance(row, RowProblem):
@@ -151,12 +151,6 @@ def _stored_pictures(source: Source, image_column: str | None) -> "Dataset | Non
     if is_list(pictures.features["image"]):
         raise ValueError(f"{source.name}: the column {image_column!r} holds lists of images; a caption has one image.")
     return pictures.cast_column("image", Image())
-
-
-def _check_stored(rows: dict[int, CaptionRow], pictures: "Dataset") -> dict[int, CaptionRow | RowProblem]:
-    """Say what is wrong with stored pictures."""
-    problems = check_stored(pictures, list(rows))
-    return {index: found or row for (index, row), found in zip(rows.items(), problems, strict=True)}
 
 
 def _with_slots(row: CaptionRow, num_negatives: int | None, notes: Counter[str]) -> CaptionRow:

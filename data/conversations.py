@@ -111,7 +111,7 @@ def _load_source(
     pictures = stored_lists(source, choose_image_column(source), "images")
     found = _read_rows(source, pictures, wanted, reject, own.notes)
     if pictures is not None:
-        found = _check_stored(found, pictures)
+        found = check_stored(found, pictures)
     elif images is not None or any(row.images for row in found.values()):
         found = _find_files(found, image_folder(source, images))
     rows = {}
@@ -175,12 +175,6 @@ def _find_files(rows: dict[int, ConversationRow], folder: Path) -> dict[int, Con
         return next((bad for bad in places if isinstance(bad, RowProblem)), row._replace(images=places))
 
     return {index: place(row) for index, row in rows.items()}
-
-
-def _check_stored(rows: dict[int, ConversationRow], pictures: "Dataset") -> dict[int, ConversationRow | RowProblem]:
-    """Say what is wrong with stored pictures."""
-    problems = check_stored(pictures, list(rows))
-    return {index: found or row for (index, row), found in zip(rows.items(), problems, strict=True)}
 
 
 def _build(rows: dict[int, ConversationRow], pictures: "Dataset | None", numbers: Sequence[int]) -> "Dataset":

@@ -1,11 +1,11 @@
 """The images of rows: where they are, and what is wrong with those that cannot be used."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .bad_rows import RowProblem
 from .images import ImageSource, UnreadableImage, check_image, resolve_inside
@@ -14,6 +14,8 @@ from .sources import Source, is_list
 if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import Array, ChunkedArray
+
+Row = TypeVar("Row")
 
 
 def image_folder(source: Source, images: str | Path | None) -> Path:
@@ -117,15 +119,15 @@ def image_lists(cells: "Array | ChunkedArray", name: str) -> "Dataset":
     return Dataset(table_cast(pyarrow.table({name: cells}), schema), fingerprint=generate_random_fingerprint())
 
 
-def check_stored(pictures: "Dataset", rows: Sequence[int]) -> list[RowProblem | None]:
+def check_stored(rows: Mapping[int, Row], pictures: "Dataset") -> dict[int, "Row | RowProblem"]:
     """Check stored pictures; of each, no more is read from disk than its header and its end.
 
     Args:
+        rows (mapping of `int`): The rows to look at, by index.
         pictures (`Dataset`): With one column, of `Image` or `List(Image)`.
-        rows (sequence of `int`): The rows to look at.
 
     Returns:
-        `list`: For each of `rows` what is wrong with its first bad picture, or None.
+        `dict`: The same rows; in the place of one with a bad picture, what is wrong with its first.
     """
     from pyarrow import BufferReader, ListScalar
 
@@ -137,9 +139,10 @@ def check_stored(pictures: "Dataset", rows: Sequence[int]) -> list[RowProblem | 
         return _image_problem({"bytes": stream, "path": cell["path"].as_py()})
 
     (column,) = pictures.column_names
-    batches = pictures.select(rows).with_format("arrow").iter(batch_size=64)
+    batches = pictures.select(list(rows)).with_format("arrow").iter(batch_size=64)
     with ThreadPoolExecutor() as pool:
-        return [found for batch in batches for found in pool.map(problem, batch[column])]
+        problems = [found for batch in batches for found in pool.map(problem, batch[column])]
+    return {index: found or row for (index, row), found in zip(rows.items(), problems, strict=True)}
 
 
 def _image_problem(image: ImageSource) -> RowProblem | None:

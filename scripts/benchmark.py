@@ -67,16 +67,18 @@ def publish(figures: dict[str, float], shape: str, output_dir: str | None) -> No
         (folder / "benchmark.json").write_text(json.dumps({"setting": setting, "figures": figures}, indent=1) + "\n")
 
 
+def timed(run: Callable[[], None]) -> float:
+    """Wall time of a run in seconds, with all that it has started on a GPU."""
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def best_of(repeats: int, run: Callable[[], None]) -> float:
     """Shortest wall time of a run in seconds, after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min([timed(run) for _ in range(repeats + 1)][1:])
 
 
 def draw_scenes() -> None:

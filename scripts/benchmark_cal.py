@@ -7,7 +7,6 @@ asks for those of 7B. All lines come from one run; within a ratio the two kinds 
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,12 +28,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ..trainers.cal import label_deltas, logit_cap
-from ..trainers.contrast_pass import watched
+from ..trainers.cal import label_deltas, weighted_sum
+from ..trainers.contrast_pass import watched_forward
 from ..trainers.output_head import chunked_cross_entropy_sum
 from ..trainers.recipe import parse_recipe
 from ..trainers.token_losses import EPSILON, IGNORED, visual_token_weights, weighted_next_token_loss
-from .benchmark import publish
+from .benchmark import publish, timed
 
 IMAGE_TOKEN = 3
 PROMPT, ANSWER = 64, 128  # tokens of text before the answer, and supervised ones
@@ -42,8 +41,8 @@ SHAPES = {"LLaVA-1.5, 576 image tokens": 576, "LLaVA-NeXT, 2,928 image tokens": 
 NARROW = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 4, "num_attention_heads": 8}
 WIDE = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
 NARROW_TOWER = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
-MODES = ("plain", "dropped", "masked")
 WIDE_TOWER = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+MODES = ("plain", "dropped", "masked")
 
 
 @dataclass
@@ -76,7 +75,7 @@ def measure(image_tokens: int, args: CALBenchmarkArguments, device: torch.device
     times = alternate({mode: partial(step, model, batch, mode) for mode in MODES}, args.repeats)
     flops = {mode: count_flops(model, batch, mode) for mode in MODES}
     figures = {"plain step, s": times["plain"]}
-    for mode in ("dropped", "masked"):
+    for mode in MODES[1:]:
         figures[f"step, {mode} / plain"] = times[mode] / times["plain"]
         figures[f"FLOPs, {mode} / plain"] = flops[mode] / flops["plain"]
         figures[f"contrast pass, {mode}, GFLOPs"] = (flops[mode] - flops["plain"]) / 1e9
@@ -123,29 +122,19 @@ def loss(model: PreTrainedModel, batch: dict[str, Tensor], mode: str) -> Tensor:
     """The trainer's loss: "plain", or with weights from the contrast pass."""
     inputs = dict(batch)
     labels = inputs.pop("labels")
-    with watched(model) as call:
-        model(**inputs, logits_to_keep=1, use_cache=False)
+    _, call = watched_forward(model, model, inputs)
     supervised = labels[:, 1:] != IGNORED
     weights = supervised.float()
     if mode != "plain":
         weights = visual_token_weights(label_deltas(model, inputs, labels, call, mode), supervised)
-    weights = weights[supervised]
-    hidden, target = call.hidden[:, :-1][supervised], labels[:, 1:][supervised]
-    total = chunked_cross_entropy_sum(model.get_output_embeddings(), hidden, target, weights, finish=logit_cap(model))
-    return total / (weights.sum() + EPSILON)
+    total, weight_sum = weighted_sum(model, call, labels, weights)
+    return total / (weight_sum + EPSILON)
 
 
 def alternate(kinds: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
     """Median seconds of each kind of run; the kinds take turns, after one round that warms up."""
-    times = {name: [] for name in kinds}
-    for _ in range(repeats + 1):
-        for name, run in kinds.items():
-            start = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    rounds = [{name: timed(run) for name, run in kinds.items()} for _ in range(repeats + 1)]
+    return {name: statistics.median(times[name] for times in rounds[1:]) for name in kinds}
 
 
 def count_flops(model: PreTrainedModel, batch: dict[str, Tensor], mode: str) -> int:
@@ -166,33 +155,56 @@ def dropped_formula(model: PreTrainedModel, rows: int) -> float:
 def full_size() -> dict[str, float]:
     """What the contrast pass adds to a training step at the widths of 7B, counted on tensors without storage.
 
-    The step is a forward and a backward of the language model without gradient checkpointing, and a forward of the
-    vision tower and the head's three products at the supervised tokens.
+    The step is a forward and a backward of the language model in bfloat16 without gradient checkpointing, a forward of
+    the vision tower, and the head's three products at the supervised tokens.
     """
     with torch.device("meta"):
-        language = LlamaModel(LlamaConfig(vocab_size=32064, max_position_embeddings=4096, **WIDE))
+        language = LlamaModel(LlamaConfig(vocab_size=32064, max_position_embeddings=4096, **WIDE)).bfloat16()
         tower = CLIPVisionModel(CLIPVisionConfig(image_size=336, patch_size=14, **WIDE_TOWER))
-        pixels = torch.empty(1, 3, 336, 336)
-    head = 3 * 2 * ANSWER * WIDE["hidden_size"] * 32064
-    figures = {"language model, billions of parameters": sum(p.numel() for p in language.parameters()) / 1e9}
-    for name, image_tokens in SHAPES.items():
-        whole, text = (_forward_flops(language, tokens) for tokens in (image_tokens + PROMPT + ANSWER, PROMPT + ANSWER))
         with FlopCounterMode(display=False) as counter:
-            tower(pixels)
-        step_flops = 3 * whole + head + counter.get_total_flops() * (5 if image_tokens > 576 else 1)
-        figures[f"{name}: dropped pass / plain step"] = text / step_flops
-        figures[f"{name}: masked pass / plain step"] = whole / step_flops
+            tower(torch.empty(1, 3, 336, 336))
+    parameters = sum(parameter.numel() for parameter in language.parameters())
+    head = 3 * 2 * ANSWER * WIDE["hidden_size"] * 32064
+    text, _ = meta_pass(language, PROMPT + ANSWER, trained=False)
+    figures = {
+        "language model, billions of parameters": parameters / 1e9,
+        # Two bytes each for the weight and its gradient; four for the master weight and both of AdamW's moments.
+        "weights, gradients and AdamW, GiB": parameters * (2 + 2 + 3 * 4) / 2**30,
+    }
+    for name, image_tokens in SHAPES.items():
+        tokens, tiles = image_tokens + PROMPT + ANSWER, 5 if image_tokens > 576 else 1
+        trained, saved = meta_pass(language, tokens, trained=True)
+        masked, _ = meta_pass(language, tokens, trained=False)
+        plain = trained + head + tiles * counter.get_total_flops()
+        figures[f"{name}: dropped pass / plain step"] = text / plain
+        figures[f"{name}: masked pass / plain step"] = masked / plain
+        figures[f"{name}: kept for the backward pass, GiB a row"] = saved / 2**30
     return figures
 
 
-def _forward_flops(language: LlamaModel, tokens: int) -> int:
-    """Operations of one forward of a language model on the meta device."""
-    embeddings = torch.empty(1, tokens, language.config.hidden_size, device="meta")
+def meta_pass(language: LlamaModel, tokens: int, trained: bool) -> tuple[int, int]:
+    """Operations of one pass of a language model on the meta device, and the bytes it keeps for its backward.
+
+    The contrast pass, which is not trained, keeps none.
+    """
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage()._cdata for parameter in language.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    embeddings = torch.empty(1, tokens, language.config.hidden_size, device="meta", dtype=torch.bfloat16)
     # A whole mask is taken as it is; anything else would be looked at, and there is nothing to look at.
-    mask = torch.empty(1, 1, tokens, tokens, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        language(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
-    return counter.get_total_flops()
+    mask = torch.empty(1, 1, tokens, tokens, device="meta", dtype=torch.bfloat16)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(trained):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            states = language(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
+        if trained:
+            states.backward(torch.empty_like(states))
+    return counter.get_total_flops(), sum(kept.values())
 
 
 def loss_peaks(device: torch.device) -> dict[str, float]:

@@ -9,8 +9,8 @@ the weight. Finished runs are read from the output folder, so an interrupted com
 
 import json
 import random
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -22,16 +22,15 @@ from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
 from ..data.conversation_formats import image_part, text_part
 from ..data.scenes import full_caption, generate_scene, questions, render
-from ..data.scenes.graph import COLOURS, PATTERNS, RELATIONS, SHAPES, SIZES
-from ..trainers import CALArguments, CALTrainer
+from ..data.scenes.graph import COLOURS, PATTERNS, RELATIONS, SHAPES, SIZES, Scene
+from ..data.scenes.questions import Question
+from ..trainers import CALArguments
 from ..trainers.contrast_pass import image_token_ids
 from ..trainers.conversation_collator import ConversationCollator, ConversationEncoder
 from ..trainers.conversation_entry import (
     ConversationDataArguments,
     ConversationModelArguments,
-    load_conversation_rows,
-    load_conversational_model,
-    load_conversational_processor,
+    make_cal_trainer,
 )
 from ..trainers.recipe import parse_recipe
 from ..trainers.token_losses import IGNORED
@@ -74,7 +73,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
             path.write_text(json.dumps(run, indent=1) + "\n")
         runs.append(json.loads(path.read_text()))
         print(f"{path.stem}: accuracy {runs[-1]['accuracy']:.1%}", flush=True)
-    print(summary(runs))
+    print(summary(runs, blind_accuracy(comparison.scenes_asked)))
     return runs
 
 
@@ -86,15 +85,9 @@ def train_and_ask(
 ) -> dict[str, Any]:
     """One run: its accuracy, that of each kind of question, and the mean weight of each kind of word."""
     set_seed(args.seed)
-    processor = load_conversational_processor(start)
-    trainer = CALTrainer(
-        model=load_conversational_model(start, args, processor),
-        args=args,
-        train_dataset=load_conversation_rows(data, args),
-        processing_class=processor,
-    )
+    trainer = make_cal_trainer(start, data, args)
     trainer.train()
-    model = trainer.model.eval()
+    model, processor = trainer.model.eval(), trainer.processing_class
     correct = ask(model, processor, comparison.scenes_asked, data.scene_size)
     answers = [hit for hits in correct.values() for hit in hits]
     return {
@@ -105,19 +98,35 @@ def train_and_ask(
     }
 
 
+def asked_questions(scenes: int, split: str) -> Iterator[tuple[Scene, Question]]:
+    """All questions about the first scenes of a split."""
+    for seed in range(scenes):
+        scene = generate_scene(seed, split=split)
+        yield from ((scene, question) for question in questions(scene, random.Random(f"asked/{seed}")))
+
+
+def blind_accuracy(scenes: int) -> float:
+    """What answering each kind of question with its most frequent answer in training reaches on the test split."""
+    answers = defaultdict(Counter)
+    for _, question in asked_questions(scenes, "train"):
+        answers[question.kind][question.answer] += 1
+    hits = [
+        question.answer == answers[question.kind].most_common(1)[0][0]
+        for _, question in asked_questions(scenes, "test")
+    ]
+    return sum(hits) / len(hits)
+
+
 @torch.no_grad()
 def ask(model: PreTrainedModel, processor: ProcessorMixin, scenes: int, size: int) -> dict[str, list[bool]]:
     """Ask all questions about scenes of the test split; whether the likeliest word is the answer, by kind."""
     encode = ConversationEncoder(processor, image_token_ids(model))
     rows, kinds = [], []
-    for seed in range(scenes):
-        scene = generate_scene(seed, split="test")
-        image = render(scene, size)
-        for question in questions(scene, random.Random(f"asked/{seed}")):
-            asked = {"role": "user", "content": [image_part(), text_part(question.text)]}
-            answer = {"role": "assistant", "content": [text_part(question.answer)]}
-            rows.append({**encode({"images": [image], "messages": [asked, answer]}), "row": len(rows)})
-            kinds.append(question.kind)
+    for scene, question in asked_questions(scenes, "test"):
+        asked = {"role": "user", "content": [image_part(), text_part(question.text)]}
+        answer = {"role": "assistant", "content": [text_part(question.answer)]}
+        rows.append({**encode({"images": [render(scene, size)], "messages": [asked, answer]}), "row": len(rows)})
+        kinds.append(question.kind)
     collate, hits = ConversationCollator(processor), []
     for first in range(0, len(rows), BATCH):
         batch = collate(rows[first : first + BATCH])
@@ -151,7 +160,7 @@ def word_weights(model: PreTrainedModel, processor: ProcessorMixin, captions: in
     return {kind: sum(weights) / len(weights) for kind, weights in sorted(found.items())}
 
 
-def summary(runs: Sequence[dict[str, Any]]) -> str:
+def summary(runs: Sequence[dict[str, Any]], blind: float) -> str:
     """Accuracies as a table, mean and range over seeds, and the mean weights of the runs with CAL on clean text."""
     lines = ["| shuffled | CAL | plain | difference |", "| ---: | ---: | ---: | ---: |"]
     for noise in sorted({run["noise"] for run in runs}):
@@ -163,7 +172,8 @@ def summary(runs: Sequence[dict[str, Any]]) -> str:
         lines.append(f"| {noise:.0%} | {texts[0]} | {texts[1]} | {cells[0][0] - cells[1][0]:+.1f} |")
     clean = [run["weights"] for run in runs if run["cal"] and run["noise"] == min(run["noise"] for run in runs)]
     means = {kind: sum(weights[kind] for weights in clean) / len(clean) for kind in clean[0]}
-    lines += ["", "mean weight: " + ", ".join(f"{kind} {weight:.2f}" for kind, weight in means.items())]
+    lines += ["", f"blind, the most frequent answer of each kind of question: {100 * blind:.1f}"]
+    lines += ["mean weight: " + ", ".join(f"{kind} {weight:.2f}" for kind, weight in means.items())]
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from ..data.images import open_image
 from ..trainers.cal import label_deltas
-from ..trainers.contrast_pass import image_token_ids, watched, why_inexact
+from ..trainers.contrast_pass import contrast_mode, image_token_ids, watched_forward
 from ..trainers.conversation_collator import ConversationEncoder
 from ..trainers.recipe import parse_recipe
 from ..trainers.token_losses import IGNORED, visual_token_weights
@@ -90,10 +90,8 @@ def weigh_tokens(
     row = ConversationEncoder(processor, image_token_ids(model))({"images": [image], "messages": messages})
     batch = {name: value for name, value in row.items() if isinstance(value, torch.Tensor)}
     labels = batch.pop("labels")
-    with watched(model) as call:
-        model(**batch, logits_to_keep=1, use_cache=False)
-    mode = "dropped" if why_inexact(model, labels.shape[1]) is None else "masked"
-    delta = label_deltas(model, batch, labels, call, mode)
+    _, call = watched_forward(model, model, batch)
+    delta = label_deltas(model, batch, labels, call, contrast_mode(model, labels.shape[1]))
     supervised = labels[:, 1:] != IGNORED
     weights = visual_token_weights(delta, supervised, clamp, window)
     tokens = processor.tokenizer.convert_ids_to_tokens(labels[:, 1:][supervised].tolist())
@@ -105,32 +103,29 @@ def weigh_tokens(
 
 def draw(weights: list[TokenWeight], image: Image.Image, clamp: tuple[float, float], path: Path) -> None:
     """Draw the image with its text below, each token on the colour of its weight."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     lines = [weights[start : start + TOKENS_A_LINE] for start in range(0, len(weights), TOKENS_A_LINE)]
-    figure, (above, below) = pyplot.subplots(
-        2, 1, figsize=(9, 3.2 + 0.5 * len(lines)), height_ratios=[3, 0.2 + 0.5 * len(lines)], layout="constrained"
-    )
+    figure = Figure(figsize=(9, 3.2 + 0.5 * len(lines)), layout="constrained", dpi=150)
+    above, below = figure.subplots(2, 1, height_ratios=[3, 0.2 + 0.5 * len(lines)])
     above.imshow(image)
     above.set_axis_off()
     below.set_axis_off()
     below.set(xlim=(0, TOKENS_A_LINE), ylim=(len(lines), 0))
-    norm, colours = pyplot.Normalize(*clamp), pyplot.get_cmap(COLOUR_MAP)
+    norm, colours = Normalize(*clamp), colormaps[COLOUR_MAP]
     for row, line in enumerate(lines):
         for column, (token, _, weight) in enumerate(line):
             shade = norm(weight)
-            below.add_patch(pyplot.Rectangle((column, row), 1, 0.92, color=colours(shade)))
+            below.add_patch(Rectangle((column, row), 1, 0.92, color=colours(shade)))
             colour = "white" if shade > 0.6 else "black"
             below.text(column + 0.5, row + 0.34, token.strip("▁Ġ"), ha="center", va="center", color=colour)
             below.text(column + 0.5, row + 0.74, f"{weight:.1f}", ha="center", va="center", color=colour, fontsize=7)
-    figure.colorbar(
-        pyplot.cm.ScalarMappable(norm, COLOUR_MAP), ax=above, label="weight of a token", shrink=0.8, panchor=(0, 0.5)
-    )
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=above, label="weight of a token", shrink=0.8, panchor=(0, 0.5))
+    figure.savefig(path, format="png")
 
 
 def as_html(weights: list[TokenWeight], clamp: tuple[float, float]) -> str:

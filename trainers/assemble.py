@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..data.scenes import scene_conversation
+from ..data.scenes.conversations import scene_messages
 from ..data.tokenization import train_word_tokenizer
 from ..modeling import (
     LlavaCALConfig,
@@ -112,7 +112,7 @@ def _tokenizer(language_model: str | None) -> PreTrainedTokenizerBase:
         if tokenizer.pad_token is None:
             tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
         return tokenizer
-    messages = [message for seed in range(CORPUS_ROWS) for message in scene_conversation(seed)["messages"]]
+    messages = [message for seed in range(CORPUS_ROWS) for message in scene_messages(seed)]
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     special = {
         "unk_token": "<unk>",

@@ -5,13 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
+from transformers import PaliGemmaProcessor, PreTrainedModel, ProcessorMixin, TrainingArguments
 
-from .contrast_pass import LanguageModelCall, image_token_ids, image_tokens, states_without_image, watched, why_inexact
-from .conversation_collator import ConversationCollator, ConversationEncoder, ConversationRows
-from .distributed import world_size
+from .contrast_pass import (
+    LanguageModelCall,
+    contrast_mode,
+    image_token_ids,
+    image_tokens,
+    states_without_image,
+    watched_forward,
+)
+from .conversation_collator import ConversationCollator, ConversationEncoder, ConversationRows, PrefixEncoder
+from .distributed import sum_over_processes, world_size
 from .output_head import chunked_cross_entropy_sum, label_gain
 from .sampling import ModalityLengthSampler, estimate_lengths
 from .term_trainer import TermTrainer
@@ -57,6 +63,10 @@ class CALArguments(TrainingArguments):
     vision_learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of the vision tower; default: that of the others."}
     )
+    normaliser: Literal["step", "released"] = field(
+        default="step",
+        metadata={"help": "What divides the loss: the weights of a whole step, or, as released, of each micro-batch."},
+    )
     loss_chunk: int = field(default=1024, metadata={"help": "Tokens whose logits exist at a time."})
     max_length: int | None = field(default=2048, metadata={"help": "Longest row in tokens, image tokens included."})
     on_long: Literal["drop", "truncate"] = field(
@@ -87,9 +97,8 @@ class CALTrainer(TermTrainer):
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
-        self._encode = ConversationEncoder(
-            processing_class, image_token_ids(model), max_length=args.max_length, on_long=args.on_long
-        )
+        encoder = PrefixEncoder if isinstance(processing_class, PaliGemmaProcessor) else ConversationEncoder
+        self._encode = encoder(processing_class, image_token_ids(model), args.max_length, args.on_long)
         super().__init__(
             model,
             args,
@@ -121,23 +130,21 @@ class CALTrainer(TermTrainer):
         inputs = dict(inputs)
         labels, rows = inputs.pop("labels"), inputs.pop("row")
         plain = self.accelerator.unwrap_model(model)
-        with watched(plain) as call:
-            outputs = model(**inputs, logits_to_keep=1, use_cache=False)
-        supervised = labels[:, 1:] != IGNORED  # (B, T)
-        target, hidden = labels[:, 1:][supervised], call.hidden[:, :-1][supervised]
+        outputs, call = watched_forward(model, plain, inputs)
         if self.args.cal and model.training:
-            weights = self.token_weights(plain, inputs, labels, call)[supervised]
+            weights = self.token_weights(plain, inputs, labels, call)
         else:
-            weights = torch.ones_like(target, dtype=torch.float32)
-        head = plain.get_output_embeddings()
-        total = chunked_cross_entropy_sum(head, hidden, target, weights, self.args.loss_chunk, logit_cap(plain))
-        weight_sum = weights.sum()
+            weights = torch.ones_like(labels[:, 1:], dtype=torch.float32)
+        total, weight_sum = weighted_sum(plain, call, labels, weights, self.args.loss_chunk)
         loss = (
             self.normalised(total, weight_sum, num_items_in_batch) if model.training else total / (weight_sum + EPSILON)
         )
-        self.record(
-            {"next_token": total.detach() / (weight_sum + EPSILON), "weight": weight_sum / max(len(weights), 1)}, rows
-        )
+        supervised = labels[:, 1:] != IGNORED
+        terms = {
+            "next_token": total.detach() / (weight_sum + EPSILON),
+            "weight": weight_sum / supervised.sum().clamp_min(1),
+        }
+        self.record(terms, rows, broken=(supervised & ~weights.isfinite()).any(1))
         return (loss, outputs) if return_outputs else loss
 
     def token_weights(
@@ -146,21 +153,13 @@ class CALTrainer(TermTrainer):
         """Weights `(B, T)` of the predictions of a batch, from a second pass without the image (Eq. 1 to 4)."""
         args, supervised = self.args, labels[:, 1:] != IGNORED
         if self.anywhere(image_tokens(model, inputs["input_ids"]).any()):
-            mode = self.contrast_mode(model, labels.shape[1])
-            delta = label_deltas(model, inputs, labels, call, mode, args.pooling == "released", args.loss_chunk)
+            # The released pooling looks at tokens that nothing supervises, which the dropped pass has no states for.
+            released = args.pooling == "released"
+            mode = contrast_mode(model, labels.shape[1], "masked" if released else args.contrast)
+            delta = label_deltas(model, inputs, labels, call, mode, released, args.loss_chunk)
         else:
             delta = torch.zeros(supervised.shape, device=labels.device)
         return visual_token_weights(delta, supervised, tuple(args.clamp), args.window, args.pooling)
-
-    def contrast_mode(self, model: PreTrainedModel, length: int) -> Literal["dropped", "masked"]:
-        """Which pass is exact for rows of this length, or the one asked for if it is."""
-        reason = why_inexact(model, length)
-        if self.args.contrast == "dropped" and reason is not None:
-            raise ValueError(
-                f"contrast='dropped' is not exact for {type(model).__name__}: {reason}; use 'auto' or 'masked'"
-            )
-        exact_by_dropping = reason is None and self.args.pooling != "released"
-        return "dropped" if exact_by_dropping and self.args.contrast != "masked" else "masked"
 
     # The normaliser
 
@@ -169,13 +168,15 @@ class CALTrainer(TermTrainer):
         if self.rescales_gradients:
             self._weight_sum = self._weight_sum + weight_sum
             return total * world_size() / num_items
-        micro_batches = self.current_gradient_accumulation_steps if self.is_deepspeed_enabled else 1
-        return total * world_size() / (summed(weight_sum) + EPSILON) / micro_batches
+        if self.args.normaliser == "step":
+            total, weight_sum = total * world_size(), sum_over_processes(weight_sum)
+        return total / (weight_sum + EPSILON) / (self.current_gradient_accumulation_steps if self.is_in_train else 1)
 
     @property
     def rescales_gradients(self) -> bool:
         """Whether the sum of weights is known only after the gradients: with several micro-batches a step."""
-        return self.args.gradient_accumulation_steps > 1 and not self.is_deepspeed_enabled
+        known = self.args.normaliser == "released" or self.is_deepspeed_enabled
+        return self.args.gradient_accumulation_steps > 1 and not known
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Divide by the sum of weights of the whole step once the last of its micro-batches has shown its own."""
@@ -185,7 +186,7 @@ class CALTrainer(TermTrainer):
         if not self.accelerator.sync_gradients:
             self._returned = self._returned + loss
             return loss
-        factor = num_items_in_batch / (summed(self._weight_sum) + EPSILON)
+        factor = num_items_in_batch / (sum_over_processes(self._weight_sum) + EPSILON)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
@@ -195,7 +196,7 @@ class CALTrainer(TermTrainer):
 
     def anywhere(self, flag: Tensor) -> bool:
         """Whether a flag is set on any process: all of them run a pass or none does."""
-        return bool(summed(flag.float()) > 0)
+        return bool(sum_over_processes(flag.float()) > 0)
 
     # Parameters
 
@@ -210,6 +211,24 @@ class CALTrainer(TermTrainer):
                 group["params"] = [parameter for parameter in group["params"] if id(parameter) not in tower]
                 optimizer.add_param_group({**group, "params": inside, "lr": self.args.vision_learning_rate})
         return optimizer
+
+
+def weighted_sum(
+    model: PreTrainedModel, call: LanguageModelCall, labels: Tensor, weights: Tensor, chunk: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Sum of weight times cross-entropy over the supervised tokens of a batch, and the sum of their weights.
+
+    Args:
+        model (`PreTrainedModel`): The unwrapped model.
+        call (`LanguageModelCall`): What `watched_forward` recorded.
+        labels (`torch.LongTensor` of shape `(B, L)`): Token ids, -100 where not supervised.
+        weights (`torch.Tensor` of shape `(B, L - 1)`): Of the predictions.
+        chunk (`int`): Tokens whose logits exist at a time.
+    """
+    supervised = labels[:, 1:] != IGNORED
+    target, hidden, weights = labels[:, 1:][supervised], call.hidden[:, :-1][supervised], weights[supervised]
+    head = model.get_output_embeddings()
+    return chunked_cross_entropy_sum(head, hidden, target, weights, chunk, logit_cap(model)), weights.sum()
 
 
 def label_deltas(
@@ -227,7 +246,7 @@ def label_deltas(
         model (`PreTrainedModel`): The unwrapped model.
         inputs (`dict`): The batch of the main pass.
         labels (`torch.LongTensor` of shape `(B, L)`): Token ids, -100 where not supervised.
-        call (`LanguageModelCall`): What `watched` recorded of the main pass.
+        call (`LanguageModelCall`): What `watched_forward` recorded of the main pass.
         mode (`str`): How the image is taken away, see `states_without_image`.
         everywhere (`bool`): Also where nothing is supervised, with token 0 for a label, as the published code does.
         chunk (`int`): Tokens whose logits exist at a time, where the head is no plain linear layer.
@@ -250,14 +269,6 @@ def label_deltas(
         logit_cap(model),
     ).float()
     return delta
-
-
-def summed(value: Tensor) -> Tensor:
-    """The sum of a scalar over all processes, without gradient."""
-    value = value.detach().clone()
-    if world_size() > 1:
-        dist.all_reduce(value)
-    return value
 
 
 def logit_cap(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:

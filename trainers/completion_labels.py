@@ -3,16 +3,15 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..data.bad_rows import RowProblem
+from ..data.conversation_formats import Message
 from .token_losses import IGNORED
 
 logger = logging.getLogger(__name__)
 
-Message = dict[str, Any]
 Span = tuple[int, int]  # first character, and the one after the last
 
 

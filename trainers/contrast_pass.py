@@ -10,7 +10,7 @@ Shapes: B rows, L tokens a row, H hidden width.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,20 @@ def watched(model: PreTrainedModel) -> Iterator[LanguageModelCall]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def watched_forward(
+    model: nn.Module, plain: PreTrainedModel, inputs: dict[str, Tensor]
+) -> tuple[Any, LanguageModelCall]:
+    """Run a model without a cache and with one row of logits; return its output and what its language model did.
+
+    Args:
+        model (`nn.Module`): The model as it is trained, in whatever wraps it.
+        plain (`PreTrainedModel`): The same, unwrapped.
+        inputs (`dict`): Arguments of its forward, without labels.
+    """
+    with watched(plain) as call:
+        return model(**inputs, logits_to_keep=1, use_cache=False), call
 
 
 def image_token_ids(model: PreTrainedModel) -> list[int]:
@@ -86,6 +100,22 @@ def why_inexact(model: PreTrainedModel, length: int) -> str | None:
     return None
 
 
+def contrast_mode(
+    model: PreTrainedModel, length: int, asked: Literal["auto", "dropped", "masked"] = "auto"
+) -> Literal["dropped", "masked"]:
+    """Choose how to take the image away from rows of `length` tokens: as asked, or by dropping where that is exact.
+
+    Raises:
+        ValueError: If dropping is asked for and not exact, or the image reaches the language model in another way.
+    """
+    reason = why_inexact(model, length)
+    if asked == "dropped" and reason is not None:
+        raise ValueError(
+            f"contrast='dropped' is not exact for {type(model).__name__}: {reason}; use 'auto' or 'masked'"
+        )
+    return "masked" if asked == "masked" or reason is not None else "dropped"
+
+
 @torch.no_grad()
 def states_without_image(
     model: PreTrainedModel,
@@ -122,10 +152,11 @@ def states_without_image(
 
     rows = image.any(1)
     rows[0] |= ~rows.any()  # processes that share the shards of a model have to call it equally often
-    order = (~visible[rows]).int().argsort(dim=1, stable=True)[:, : int(visible[rows].sum(1).max())]  # text first
+    text = visible[rows]
+    order = (~text).int().argsort(dim=1, stable=True)[:, : int(text.sum(1).max())]  # text first
     arguments = {key: inputs[key][rows].gather(1, order) for key in ("input_ids", *TOKEN_TYPES) if key in inputs}
     # Without a mask transformers takes a jump in the positions for the border of another packed text.
-    arguments["attention_mask"] = visible[rows].gather(1, order).long()
+    arguments["attention_mask"] = text.gather(1, order).long()
     arguments["position_ids"] = _gather_positions(call.positions, rows, order, image.shape[1])
     place = visible.cumsum(1) - 1  # of a token, or of the last text token before it
     compared = asked & rows[:, None] & (place >= 0)
@@ -148,9 +179,7 @@ def _language_states(model: PreTrainedModel, arguments: dict[str, Tensor]) -> Te
     trained = [module for module in decoder.modules() if module.training]
     try:
         decoder.eval()
-        with watched(model) as call:
-            model(**arguments, logits_to_keep=1, use_cache=False)
+        return watched_forward(model, model, arguments)[1].hidden
     finally:
         for module in trained:
             module.training = True
-    return call.hidden

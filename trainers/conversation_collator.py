@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
-from transformers import ProcessorMixin
+from transformers import BatchFeature, PaliGemmaProcessor, ProcessorMixin
 
 from ..data.bad_rows import RowProblem
+from ..data.conversation_formats import Message
 from ..data.images import open_image
-from .completion_labels import Message, answer_labels, answer_spans, check_chat_template, needs_special_tokens
+from .completion_labels import answer_labels, answer_spans, check_chat_template, needs_special_tokens
 from .rows import IndexedRows
 from .token_losses import IGNORED
 
@@ -52,6 +54,10 @@ class ConversationEncoder:
             raise ValueError(f"max_length={self.max_length} must be at least 1, or None")
         if self.on_long not in ON_LONG:
             raise ValueError(f"on_long={self.on_long!r} is not one of {', '.join(ON_LONG)}")
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse a processor whose conversations cannot be labelled."""
         check_chat_template(self.processor)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +75,21 @@ class ConversationEncoder:
                 shows, or no answer, or too many tokens.
         """
         images = [open_image(image) for image in row["images"] or ()]
-        text, spans = answer_spans(self.processor, [_without_empty_keys(message) for message in row["messages"]])
+        encoded, labels = self._encode(images, [_without_empty_keys(message) for message in row["messages"]])
+        tokens = encoded["input_ids"][0]
+        is_image = torch.isin(tokens, torch.tensor(list(self.image_token_ids)))
+        labels = labels.masked_fill(is_image, IGNORED)
+        length = self._kept_length(labels, is_image)
+        inputs = {name: value for name, value in encoded.items() if isinstance(value, Tensor)}
+        inputs["labels"] = labels[None]
+        for name, value in inputs.items():
+            if value.shape[:2] == (1, len(tokens)):
+                inputs[name] = value[:, :length]
+        return {**inputs, TRUNCATED: length < len(tokens)}
+
+    def _encode(self, images: list[Image.Image], messages: list[Message]) -> tuple[BatchFeature, Tensor]:
+        """What the processor makes of a conversation, and its labels `(L,)`."""
+        text, spans = answer_spans(self.processor, messages)
         shown = text.count(self.processor.image_token)
         if shown != len(images):
             raise RowProblem("images do not match", f"the text shows {shown}, the row has {len(images)}")
@@ -80,16 +100,7 @@ class ConversationEncoder:
             add_special_tokens=needs_special_tokens(tokenizer, text),
             return_tensors="pt",
         )
-        tokens = encoded["input_ids"][0]
-        is_image = torch.isin(tokens, torch.tensor(list(self.image_token_ids)))
-        labels = torch.tensor(answer_labels(tokenizer, text, spans, tokens.tolist())).masked_fill(is_image, IGNORED)
-        length = self._kept_length(labels, is_image)
-        inputs = {name: value for name, value in encoded.items() if isinstance(value, Tensor)}
-        inputs["labels"] = labels[None]
-        for name, value in inputs.items():
-            if value.shape[:2] == (1, len(tokens)):
-                inputs[name] = value[:, :length]
-        return {**inputs, TRUNCATED: length < len(tokens)}
+        return encoded, torch.tensor(answer_labels(tokenizer, text, spans, encoded["input_ids"][0].tolist()))
 
     def _kept_length(self, labels: Tensor, is_image: Tensor) -> int:
         """How many tokens of a row to keep."""
@@ -101,6 +112,31 @@ class ConversationEncoder:
         if self.on_long == "drop" or cut_images or cut_labels:
             raise RowProblem(TOO_LONG, f"{len(labels)} tokens, max_length is {self.max_length}")
         return self.max_length
+
+
+@dataclass
+class PrefixEncoder(ConversationEncoder):
+    """A `ConversationEncoder` for PaliGemma, which has no chat template: it reads images and a prompt, then answers.
+
+    Within the prompt attention runs both ways, so the processor has to know where the answer begins. A row must be one
+    question with at least one image, and its answer.
+    """
+
+    processor: PaliGemmaProcessor
+
+    def _check(self) -> None:
+        """No chat template is asked for."""
+
+    def _encode(self, images: list[Image.Image], messages: list[Message]) -> tuple[BatchFeature, Tensor]:
+        roles = [message["role"] for message in messages]
+        if roles != ["user", "assistant"] or not images:
+            raise RowProblem(
+                "not one question about an image and its answer", f"roles {', '.join(roles)}; {len(images)} images"
+            )
+        prompt, answer = ("".join(part.get("text", "") for part in message["content"]) for message in messages)
+        text = self.processor.image_token * len(images) + prompt
+        encoded = self.processor(text=text, images=[images], suffix=answer, return_tensors="pt")
+        return encoded, encoded["labels"][0]
 
 
 def _without_empty_keys(message: Message) -> Message:

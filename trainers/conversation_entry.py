@@ -22,7 +22,7 @@ from ..data import load_conversations
 from ..data.scenes import SceneConversationDataset
 from ..modeling import LlavaCALForConditionalGeneration, LlavaNextCALForConditionalGeneration
 from .assemble import assemble_llava, assemble_processor
-from .cal import CALArguments, freeze_untrained
+from .cal import CALArguments, CALTrainer, freeze_untrained
 
 CAL_CLASSES = {"llava": LlavaCALForConditionalGeneration, "llava_next": LlavaNextCALForConditionalGeneration}
 # Adapters on the language model only: bare names such as q_proj would match the vision tower too.
@@ -142,3 +142,16 @@ def load_conversation_rows(data: ConversationDataArguments, args: CALArguments) 
     if data.scenes:
         return SceneConversationDataset(data.scenes, "train", data.scene_size, args.seed, data.shuffled)
     return load_conversations(data.train, data.images, on_bad_row=args.on_bad_row)
+
+
+def make_cal_trainer(
+    start: ConversationModelArguments, data: ConversationDataArguments, args: CALArguments
+) -> CALTrainer:
+    """The trainer of a recipe: its processor, its model and its rows."""
+    processor = load_conversational_processor(start)
+    return CALTrainer(
+        model=load_conversational_model(start, args, processor),
+        args=args,
+        train_dataset=load_conversation_rows(data, args),
+        processing_class=processor,
+    )

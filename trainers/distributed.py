@@ -1,4 +1,4 @@
-"""Rows of all processes, with gradient: the only place that knows ranks."""
+"""Rows and sums of all processes: the only place that knows ranks."""
 
 import math
 
@@ -10,6 +10,14 @@ from torch import Tensor
 def world_size() -> int:
     """How many processes train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of a scalar over all processes, without gradient."""
+    value = value.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -23,7 +23,8 @@ from transformers import (
 from ..data import NegativeGenerator, load_captions
 from ..data.negatives import CECLIP_KINDS, prepare
 from ..data.tokenization import clip_tokenizer_from_bpe
-from .base import AlignmentArguments, AlignmentTrainer
+from .base import AlignmentArguments
+from .term_trainer import TermTrainer
 
 
 @dataclass
@@ -94,7 +95,7 @@ def load_rows(arguments: DataArguments, training: AlignmentArguments, typed: boo
     return prepare(rows, generator.propose_typed if typed else generator.propose)
 
 
-def train_and_save(trainer: AlignmentTrainer) -> None:
+def train_and_save(trainer: TermTrainer) -> None:
     """Train, resume where asked, save the model with its processor and record; print time, speed and peak memory."""
     set_seed(trainer.args.seed)
     result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
@@ -108,7 +109,7 @@ def train_and_save(trainer: AlignmentTrainer) -> None:
     trainer.accelerator.end_training()  # processes that leave the group at will abort each other
 
 
-def run_record(trainer: AlignmentTrainer) -> dict[str, Any]:
+def run_record(trainer: TermTrainer) -> dict[str, Any]:
     """What it takes to repeat a run: the arguments that differ from their defaults, the processes, the versions.
 
     Fields whose names speak of tokens are left out, for the record lies beside the weights.

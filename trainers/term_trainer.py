@@ -54,7 +54,7 @@ class TermTrainer(Trainer):
         # Otherwise `evaluate` does not call compute_loss on batches that carry no labels.
         self.can_return_loss = True
         self._terms: dict[str, list[Tensor]] = defaultdict(list)
-        self._step: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._step: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         self._staging: str | None = None
         self.add_callback(StepHooks(self))
         if not args.disable_tqdm:
@@ -84,12 +84,18 @@ class TermTrainer(Trainer):
         self.record({name: value.detach() for name, value in values.items()}, rows)
         return sum(terms[name][0] * value for name, value in values.items())
 
-    def record(self, values: dict[str, Tensor], rows: Tensor) -> None:
-        """Note the detached values of a batch for the logs, and for the check before the optimizer's step."""
+    def record(self, values: dict[str, Tensor], rows: Tensor, broken: Tensor | None = None) -> None:
+        """Note the detached values of a batch for the logs, and for the check before the optimizer's step.
+
+        Args:
+            values (`dict`): Scalars.
+            rows (`torch.Tensor` of shape `(B,)`): Where the batch's rows stand in the dataset.
+            broken (`torch.BoolTensor` of shape `(B,)`, *optional*): Rows known to have numbers that are not finite.
+        """
         for name, value in values.items():
             self._terms[name].append(value)
         if self.model.training:
-            self._step.append((rows, values))
+            self._step.append((rows, torch.zeros_like(rows).bool() if broken is None else broken, values))
 
     def _pop_term_means(self, prefix: str = "") -> dict[str, float]:
         """Means of the terms since the last call."""
@@ -121,13 +127,14 @@ class TermTrainer(Trainer):
 
     def check_finite(self) -> None:
         """Stop before an optimizer step that would destroy the weights."""
-        total = sum(value.sum() for _, values in self._step for value in values.values())
+        total = sum(value.sum() for *_, values in self._step for value in values.values())
         if not torch.isfinite(torch.as_tensor(total)):
-            bad = {name for _, values in self._step for name, value in values.items() if not value.isfinite().all()}
-            rows = torch.cat([rows for rows, _ in self._step]).tolist()
+            bad = {name for *_, values in self._step for name, value in values.items() if not value.isfinite().all()}
+            batches = [(rows, broken) for rows, broken, values in self._step if _broken(values)]
+            suspects = torch.cat([rows[broken] if broken.any() else rows for rows, broken in batches]).tolist()
             raise FloatingPointError(
                 f"loss is not finite at step {self.state.global_step + 1}: {', '.join(sorted(bad))}. Nothing was "
-                f"updated or saved. Rows of this process's batch: {rows}"
+                f"updated or saved. Rows of this process that may be the cause: {suspects}"
             )
         self._step.clear()
 
@@ -181,3 +188,8 @@ class TermTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint_folder)
         if checkpoint_folder is not None:
             self.load_extra_state(checkpoint_folder)
+
+
+def _broken(values: dict[str, Tensor]) -> bool:
+    """Whether a term of a batch is not finite."""
+    return any(not value.isfinite().all() for value in values.values())

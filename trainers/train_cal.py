@@ -10,13 +10,11 @@ Small enough for a CPU, on the generated world:
     accelerate launch trainers/train_cal.py --config scripts/recipes/cal_scenes.yaml
 """
 
-from compalign.trainers import CALArguments, CALTrainer
+from compalign.trainers import CALArguments
 from compalign.trainers.conversation_entry import (
     ConversationDataArguments,
     ConversationModelArguments,
-    load_conversation_rows,
-    load_conversational_model,
-    load_conversational_processor,
+    make_cal_trainer,
 )
 from compalign.trainers.entry import train_and_save
 from compalign.trainers.recipe import parse_recipe
@@ -24,17 +22,8 @@ from compalign.trainers.recipe import parse_recipe
 
 def main() -> None:
     """Read the recipe, train, save."""
-    start, data, args = parse_recipe(
-        ConversationModelArguments, ConversationDataArguments, CALArguments, description=__doc__
-    )
-    processor = load_conversational_processor(start)
-    trainer = CALTrainer(
-        model=load_conversational_model(start, args, processor),
-        args=args,
-        train_dataset=load_conversation_rows(data, args),
-        processing_class=processor,
-    )
-    train_and_save(trainer)
+    recipe = parse_recipe(ConversationModelArguments, ConversationDataArguments, CALArguments, description=__doc__)
+    train_and_save(make_cal_trainer(*recipe))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ def _exchanges(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
     return [(question.text, question.answer) for question in asked]
 
 
-def _messages(scene: Scene, rng: random.Random) -> list[Message]:
-    """Write a conversation as messages, the image first."""
+def scene_messages(seed: int, split: str = "train") -> list[Message]:
+    """Return what is said about a scene, without drawing it: the messages of `scene_conversation`."""
+    scene, rng = generate_scene(seed, split=split), random.Random(f"conversation/{split}/{seed}")
     messages = [
         {"role": role, "content": [text_part(text)]}
         for exchange in _exchanges(scene, rng)
@@ -54,9 +55,8 @@ def scene_conversation(
     Returns:
         `dict`: `images` (list of one `PIL.Image.Image`), `messages` (as from `load_conversations`) and `id` (`str`).
     """
-    told = seed if text_seed is None else text_seed
-    messages = _messages(generate_scene(told, split=split), random.Random(f"conversation/{split}/{told}"))
     image = render(generate_scene(seed, split=split), image_size)
+    messages = scene_messages(seed if text_seed is None else text_seed, split)
     return {"images": [image], "messages": messages, "id": f"{split}/{seed}"}
 
 

@@ -2,43 +2,21 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import tiny_cal
 import torch
+from launch import REPOSITORY, TWO_PROCESSES, succeed
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from compalign.trainers import CALArguments
 from compalign.trainers.conversation_entry import ConversationDataArguments, ConversationModelArguments
 from compalign.trainers.recipe import parse_recipe
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = sorted((REPOSITORY / "scripts" / "recipes").glob("cal_*.yaml"))
 KINDS = (ConversationModelArguments, ConversationDataArguments, CALArguments)
 EXIT = "os._exit(0)"  # threads that DeepSpeed leaves behind on gloo may abort an interpreter that winds up
 SMALL = ["--scenes", "40", "--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1"]
-
-
-def run(command, **environment):
-    """Run a command of two processes or one to its end."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
-def torchrun(*arguments):
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -59,9 +37,9 @@ def test_two_processes_train_as_one(tmp_path):
     """8 x 1 rows of one process, 4 of each of two, and the same in micro-batches."""
     folders = {name: tmp_path / name for name in ("one", "two", "cut")}
     tiny_cal.main("8", "1", str(folders["one"]))
-    script = Path(tiny_cal.__file__)
-    run(torchrun(script, 4, 1, folders["two"]))
-    run(torchrun(script, 2, 2, folders["cut"]))
+    script = tiny_cal.__file__
+    succeed(*TWO_PROCESSES, script, 4, 1, folders["two"])
+    succeed(*TWO_PROCESSES, script, 2, 2, folders["cut"])
     expected = LlavaForConditionalGeneration.from_pretrained(folders["one"]).state_dict()
     for name in ("two", "cut"):
         actual = LlavaForConditionalGeneration.from_pretrained(folders[name]).state_dict()
@@ -76,7 +54,7 @@ def test_two_processes_train_as_one(tmp_path):
 def test_deepspeed_trains_as_one_process(tmp_path, stage):
     tiny_cal.main("8", "1", str(tmp_path / "one"))
     config = REPOSITORY / "scripts" / "deepspeed" / f"zero{stage}.json"
-    run(torchrun(Path(tiny_cal.__file__), 4, 1, tmp_path / "two", "--deepspeed", config), DS_ACCELERATOR="cpu")
+    succeed(*TWO_PROCESSES, tiny_cal.__file__, 4, 1, tmp_path / "two", "--deepspeed", config, DS_ACCELERATOR="cpu")
     logs = [torch.load(tmp_path / folder / "log.pt", weights_only=True) for folder in ("one", "two")]
     for one, two in zip(logs[0][:2], logs[1][:2], strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
@@ -88,8 +66,8 @@ def trained(tmp_path_factory):
     """A model of the shipped recipe after two steps."""
     folder = tmp_path_factory.mktemp("cal") / "model"
     recipe = ["--config", "scripts/recipes/cal_scenes.yaml"]
-    out = run([sys.executable, "trainers/train_cal.py", *recipe, *SMALL, "--output_dir", folder])
-    assert "train_samples_per_second" in out
+    done = succeed("trainers/train_cal.py", *recipe, *SMALL, "--output_dir", folder)
+    assert "train_samples_per_second" in done.stdout
     return folder
 
 
@@ -133,6 +111,7 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     table = capsys.readouterr().out
     assert "| 20% |" in table
     assert "mean weight: attribute" in table
+    assert "blind, the most frequent answer" in table
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs the extra [deepspeed]")
@@ -146,6 +125,6 @@ def test_an_assembled_model_trains_under_zero3_as_under_ddp(tmp_path):
             f"import os, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); {EXIT}"
         )
         (tmp_path / "run.py").write_text(script)
-        run(torchrun(tmp_path / "run.py", *recipe, "--output_dir", folder, *flags), DS_ACCELERATOR="cpu")
+        succeed(*TWO_PROCESSES, tmp_path / "run.py", *recipe, "--output_dir", folder, *flags, DS_ACCELERATOR="cpu")
         losses.append(json.loads((folder / "train_results.json").read_text())["train_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

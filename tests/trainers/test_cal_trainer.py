@@ -113,8 +113,49 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path):
     model = tiny_multimodal.make_model("llava")
     model.lm_head.weight.data[5:] = float("nan")
     trainer = tiny_cal.make_trainer(tmp_path, tiny_cal.make_rows(4), model=model, max_steps=1)
-    with pytest.raises(FloatingPointError, match=r"next_token, weight.*Rows of this process's batch"):
+    with pytest.raises(FloatingPointError, match=r"next_token, weight.*may be the cause: \[\d"):
         trainer.train()
+
+
+def test_the_row_whose_weight_is_not_finite_is_named(tmp_path, monkeypatch):
+    """Among sixteen rows, number 6."""
+    trainer = tiny_cal.make_trainer(
+        tmp_path, tiny_cal.make_rows(16), max_steps=1, per_device_train_batch_size=8, gradient_accumulation_steps=2
+    )
+    weigh = trainer.token_weights
+
+    def spoiled(model, inputs, labels, call):
+        weights = weigh(model, inputs, labels, call)
+        return weights.masked_fill((spoiled.rows == 6)[:, None], float("nan"))
+
+    compute = trainer.compute_loss
+
+    def remember(model, inputs, *args, **kwargs):
+        spoiled.rows = inputs["row"]
+        return compute(model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "token_weights", spoiled)
+    monkeypatch.setattr(trainer, "compute_loss", remember)
+    with pytest.raises(FloatingPointError, match=r"may be the cause: \[6\]"):
+        trainer.train()
+
+
+def test_the_released_normaliser_averages_micro_batches(tmp_path):
+    """A step of two micro-batches is the mean of their own weighted means, whatever their sums of weights."""
+    cut = train(tmp_path, 4, 2, normaliser="released", learning_rate=0.0)
+    whole = train(tmp_path, 4, 1, normaliser="released", learning_rate=0.0)
+    losses = [log["loss"] for log in whole.state.log_history[:2]]
+    assert cut.state.log_history[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-4)
+    exact = train(tmp_path, 4, 2, learning_rate=0.0)
+    assert exact.state.log_history[0]["loss"] != pytest.approx(sum(losses) / 2, rel=1e-4)
+
+
+def test_grouping_by_modality_reaches_the_loader(tmp_path):
+    """Every batch holds rows with images or rows of text alone."""
+    trainer = tiny_cal.make_trainer(tmp_path, tiny_cal.make_rows(16), group_by_modality=True)
+    kinds = [batch["row"] % 4 == 3 for batch in trainer.get_train_dataloader()]
+    assert [kind.float().mean().item() for kind in kinds].count(1.0) == 1
+    assert [kind.float().mean().item() for kind in kinds].count(0.0) == 3
 
 
 def test_dropping_is_refused_where_it_is_not_exact(tmp_path):

@@ -1,20 +1,11 @@
 """The real trainers under torchrun with two processes (gloo) end where one process with the whole batch ends."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import run_trainer
 import torch
+from launch import TWO_PROCESSES, run_python, succeed
 
-SCRIPT = Path(run_trainer.__file__)
-
-
-def launch(*arguments) -> subprocess.CompletedProcess:
-    """Run the script in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+SCRIPT = run_trainer.__file__
 
 
 @pytest.mark.parametrize(
@@ -24,8 +15,7 @@ def test_two_processes_train_as_one(method, num_negatives, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     run_trainer.main(method, str(num_negatives), "8", str(tmp_path / "one"))
-    done = launch(method, num_negatives, 4, tmp_path / "two")
-    assert done.returncode == 0, done.stderr[-8000:]
+    succeed(*TWO_PROCESSES, SCRIPT, method, num_negatives, 4, tmp_path / "two")
     one = torch.load(tmp_path / "one" / "rank0.pt", weights_only=True)
     for rank in range(2):
         two = torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True)
@@ -42,6 +32,6 @@ def test_processes_that_would_not_train_together_are_refused(tmp_path):
     """Without use_cpu the Trainer counts itself alone while two processes run."""
     if torch.cuda.is_available():
         pytest.skip("with a GPU the processes do train together")
-    done = launch("degla", 1, 4, tmp_path, "false")
+    done = run_python(*TWO_PROCESSES, SCRIPT, "degla", 1, 4, tmp_path, "false")
     assert done.returncode != 0
     assert "2 processes were launched but the trainer counts 1" in done.stderr
