@@ -23,6 +23,7 @@ EXTRAS = {
     "eval": ["evaluate>=0.4.6"],
     "hub": ["jinja2>=3.1"],
     "deepspeed": ["deepspeed>=0.18.9,<0.19.8"],
+    "qlora": ["bitsandbytes>=0.48"],
     "dev": ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "ruff>=0.14", "setuptools>=77", "wheel>=0.45"],
 }
 

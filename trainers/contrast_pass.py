@@ -175,10 +175,12 @@ def _gather_positions(positions: Tensor | None, rows: Tensor, order: Tensor, len
 
 def _language_states(model: PreTrainedModel, arguments: dict[str, Tensor]) -> Tensor:
     """Last hidden states of one forward without dropout, without a cache, leaving the random state as it was."""
-    decoder = model.get_decoder()
-    trained = [module for module in decoder.modules() if module.training]
+    # A linear layer computes the same in evaluation, but one of bitsandbytes would repack its weights there, with loss.
+    modules = [module for module in model.get_decoder().modules() if not isinstance(module, nn.Linear)]
+    trained = [module for module in modules if module.training]
     try:
-        decoder.eval()
+        for module in trained:
+            module.training = False
         return watched_forward(model, model, arguments)[1].hidden
     finally:
         for module in trained:

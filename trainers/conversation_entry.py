@@ -28,6 +28,8 @@ CAL_CLASSES = {"llava": LlavaCALForConditionalGeneration, "llava_next": LlavaNex
 # Adapters on the language model only: bare names such as q_proj would match the vision tower too.
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 PROJECTOR = "multi_modal_projector"
+# QLoRA quantises the language model alone: what is trained in full and what is small stays as it is.
+NEVER_QUANTISED = [rf"(.*\.)?{part}" for part in ("vision_tower", "visual", "vision_model", PROJECTOR, "lm_head")]
 
 
 @dataclass
@@ -87,13 +89,13 @@ def load_conversational_model(start: ConversationModelArguments, args: CALArgume
         model = model_class.from_pretrained(
             start.model,
             dtype=torch.bfloat16 if args.bf16 else torch.float32,
-            quantization_config=BitsAndBytesConfig(load_in_4bit=True) if start.load_in_4bit else None,
+            quantization_config=_four_bits(args) if start.load_in_4bit else None,
         )
     if isinstance(model, tuple(CAL_CLASSES.values())):
         settings = {"cal_clamp": tuple(args.clamp), "cal_window": args.window, "cal_pooling": args.pooling}
         model.config.update(settings)
     if start.lora_rank:
-        return _with_adapters(model, start)
+        return _with_adapters(model, start, args)
     freeze_untrained(model, args.trained)
     return model
 
@@ -110,12 +112,23 @@ def _without_zero3(args: CALArguments) -> Iterator[None]:
             deepspeed.set_hf_deepspeed_config(args.hf_deepspeed_config)
 
 
-def _with_adapters(model: PreTrainedModel, start: ConversationModelArguments) -> Any:
+def _four_bits(args: CALArguments) -> BitsAndBytesConfig:
+    """QLoRA's format: four-bit normal floats, computed with in the precision of the training."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if args.bf16 else torch.float32,
+        llm_int8_skip_modules=NEVER_QUANTISED,
+    )
+
+
+def _with_adapters(model: PreTrainedModel, start: ConversationModelArguments, args: CALArguments) -> Any:
     """The model with LoRA adapters on its language model; the projector is trained in full."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if start.load_in_4bit:
-        model = prepare_model_for_kbit_training(model)
+        model = prepare_model_for_kbit_training(model, args.gradient_checkpointing)
     targets = {"target_modules": LORA_TARGETS, "modules_to_save": [PROJECTOR]}
     return get_peft_model(model, LoraConfig(r=start.lora_rank, lora_alpha=start.lora_alpha, **targets))
 

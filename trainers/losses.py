@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..modeling.comalign.similarity import component_similarity
 from .token_losses import visual_token_weights, weighted_next_token_loss
 
 __all__ = [
     "clip_contrastive",
+    "component_similarity",
     "cross_modal_rank",
     "image_grounded_contrast",
     "intra_modal_contrast",
