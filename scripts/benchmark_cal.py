@@ -49,7 +49,7 @@ MODES = ("plain", "dropped", "masked")
 class CALBenchmarkArguments:
     """How much to measure."""
 
-    batch: int = field(default=1, metadata={"help": "Rows a step."})
+    batch: int = field(default=2, metadata={"help": "Rows a step."})
     repeats: int = field(default=5, metadata={"help": "Steps of a kind; the median counts."})
     wide: bool = field(default=False, metadata={"help": "The widths of 7B in bfloat16: needs a large GPU."})
     output_dir: str | None = field(default=None, metadata={"help": "Folder for benchmark.json; default: print only."})
