@@ -154,9 +154,7 @@ def test_nan_stops_before_the_optimizer_step(tmp_path):
     spoiled = trainer.model.text_model.final_layer_norm.weight
     spoiled.data.fill_(float("nan"))
     others = {name: value.clone() for name, value in trainer.model.named_parameters()}
-    with pytest.raises(
-        FloatingPointError, match=r"step 1: contrast, .*that may be the cause: \[\d"
-    ):
+    with pytest.raises(FloatingPointError, match=r"step 1: contrast, .*that may be the cause: \[\d"):
         trainer.train()
     for name, value in trainer.model.named_parameters():
         assert torch.equal(value.nan_to_num(), others[name].nan_to_num()), name
