@@ -1,5 +1,6 @@
 """Pictures, opened safely: three known formats, size checked before decoding, names kept inside their folder."""
 
+import math
 import os
 import struct
 import zlib
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -29,11 +30,24 @@ class UnreadableImage(ValueError):
     """A picture that cannot be used; the message names the file and the cause."""
 
 
-def open_image(source: ImageSource | Image.Image, root: str | Path | None = None) -> Image.Image:
+class ImageCrop(NamedTuple):
+    """A box of a picture, to be used as a picture.
+
+    Args:
+        image (path, `bytes`, binary file, `dict` or `PIL.Image.Image`): The picture, as for `open_image`.
+        box (`tuple[float, float, float, float]`): Left, top, right and bottom in pixels of the upright picture, the far
+            edges excluded. Parts outside the picture are left out; a pixel that the box touches is kept.
+    """
+
+    image: ImageSource | Image.Image
+    box: tuple[float, float, float, float]
+
+
+def open_image(source: ImageSource | Image.Image | ImageCrop, root: str | Path | None = None) -> Image.Image:
     """Open a picture as RGB: upright by its EXIF orientation, transparent parts laid on white.
 
     Args:
-        source (path, `bytes`, binary file, `dict` or `PIL.Image.Image`): The picture. A `dict` is what
+        source (path, `bytes`, binary file, `dict`, `PIL.Image.Image` or `ImageCrop`): The picture. A `dict` is what
             `datasets.Image(decode=False)` gives, `{"bytes": ..., "path": ...}`; bytes, where there are any, come first.
         root (`str` or `Path`, *optional*): Folder that a path starts from and must not leave.
 
@@ -42,8 +56,10 @@ def open_image(source: ImageSource | Image.Image, root: str | Path | None = None
 
     Raises:
         UnreadableImage: If the file is missing, damaged, outside `root`, in another format than JPEG, PNG or WEBP, or
-            larger than `MAX_PIXELS`.
+            larger than `MAX_PIXELS`; or if a box holds nothing of its picture.
     """
+    if isinstance(source, ImageCrop):
+        return crop_image(open_image(source.image, root), source.box, image_name(source.image))
     with _named_errors(source) as name:
         if isinstance(source, Image.Image):
             return _decoded(source, name)
@@ -77,6 +93,39 @@ def check_image(source: ImageSource, root: str | Path | None = None) -> tuple[in
         return image.size
 
 
+def crop_image(image: Image.Image, box: tuple[float, float, float, float], name: str) -> Image.Image:
+    """Cut a box out of an opened picture.
+
+    Args:
+        image (`PIL.Image.Image`): What `open_image` gave.
+        box (`tuple[float, float, float, float]`): As in `ImageCrop`.
+        name (`str`): The picture's name, for the error.
+
+    Returns:
+        `PIL.Image.Image`: The part of the box inside the picture, fractions rounded outward.
+
+    Raises:
+        UnreadableImage: If no positive area is left inside, or the box is not four finite numbers.
+    """
+    try:
+        left, top, right, bottom = box
+        inside = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
+    except (TypeError, ValueError) as error:
+        raise UnreadableImage(f"{name}: box {box!r} is not left, top, right, bottom") from error
+    # Written this way round, a NaN is refused too.
+    if not (math.isfinite(sum(box)) and inside[0] < inside[2] and inside[1] < inside[3]):
+        raise UnreadableImage(f"{name}: box {tuple(box)} holds nothing of its {image.width} x {image.height} pixels")
+    return image.crop((math.floor(inside[0]), math.floor(inside[1]), math.ceil(inside[2]), math.ceil(inside[3])))
+
+
+def image_name(source: ImageSource | Image.Image | ImageCrop) -> str:
+    """Name a picture in messages: its path, or that it is in memory."""
+    if isinstance(source, ImageCrop):
+        return image_name(source.image)
+    held = source.get("path") if isinstance(source, dict) else source
+    return str(held) if isinstance(held, (str, Path)) else "picture in memory"
+
+
 def resolve_inside(root: str | Path, name: str | Path) -> Path:
     """Resolve a file name found in data, refusing to leave the folder it belongs to.
 
@@ -100,8 +149,7 @@ def resolve_inside(root: str | Path, name: str | Path) -> Path:
 @contextmanager
 def _named_errors(source: ImageSource | Image.Image) -> Iterator[str]:
     """Give the picture's name, and turn whatever Pillow raises into an `UnreadableImage` that says it."""
-    held = source.get("path") if isinstance(source, dict) else source
-    name = str(held) if isinstance(held, (str, Path)) else "picture in memory"
+    name = image_name(source)
     try:
         yield name
     except UnreadableImage:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
-from transformers import CLIPTokenizer, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import CLIPTokenizer, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 
@@ -117,6 +117,11 @@ def caption_padding(config: PretrainedConfig) -> str:
         `"longest"` for CLIP, DeGLA-CLIP, CE-CLIP and CLIP's text tower, `"max_length"` for everything else.
     """
     return "longest" if config.model_type in CAUSAL_TEXT_MODELS else "max_length"
+
+
+def text_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens of a text a dual encoder reads, BOS and EOS included."""
+    return min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
 
 
 def _clip_tokenizer(merges: list[tuple[str, str]], max_length: int) -> CLIPTokenizer:

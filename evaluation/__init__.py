@@ -1,60 +1,137 @@
 """Evaluation: benchmarks, metrics and blind baselines, and reports that print them side by side."""
 
-from .baselines import NgramLanguageModel, blind_baselines, chance_recall, shorter_text
+from .answers import AnswerScorer
+from .baselines import NgramLanguageModel, blind_baselines, chance_recall, shorter_text, word_overlap
 from .benchmarks import (
     BENCHMARKS,
+    ZERO_SHOT_SETS,
+    AroAttribution,
+    AroCocoOrder,
+    AroFlickrOrder,
+    AroRelation,
     Benchmark,
     CaptionChoice,
     ChoiceItem,
+    CocoRetrieval,
+    CocoVal2017Retrieval,
+    CrepeProductivity,
+    CrepeSystematicity,
+    Flickr30kRetrieval,
     Retrieval,
     SceneComposition,
     SceneRetrieval,
     SceneZeroShot,
     SugarCrepe,
+    SugarCrepePP,
+    SvoProbes,
+    Valse,
+    VLCheckList,
+    WhatsUpControlled,
+    WhatsUpSpatial,
+    Winoground,
+    ZeroShotClassification,
+    ZeroShotSet,
 )
+from .benchmarks.scene_questions import SceneQuestions
+from .callback import CompositionCallback
+from .causal_baseline import CausalLikelihood
+from .components import EncodedComponents, encode_components
+from .contamination import Overlap, check_contamination, find_overlap
 from .encoding import EncodedReferences, encode_references
-from .evaluator import evaluate_model
+from .evaluator import evaluate_comalign, evaluate_model
+from .generative import CaptionLikelihood, LetteredChoice, caption_likelihoods, choose_option, evaluate_generative
+from .interpolation import evaluate_interpolations, interpolate, plot_interpolations
+from .map import plot_map
+from .matches import match_captions
 from .metrics import (
     bootstrap_interval,
     caption_choice,
     mean_per_group,
     recall_at_k,
     retrieval_ranks,
+    winoground_hits,
     winoground_scores,
     zero_shot_accuracy,
     zero_shot_hits,
 )
+from .published import plot_published, published_rows, published_table
+from .questions import evaluate_questions
 from .report import plot_results, table
 from .results import BenchmarkResult, Results, Score
 
 __all__ = [
     "BENCHMARKS",
+    "ZERO_SHOT_SETS",
+    "AnswerScorer",
+    "AroAttribution",
+    "AroCocoOrder",
+    "AroFlickrOrder",
+    "AroRelation",
     "Benchmark",
     "BenchmarkResult",
     "CaptionChoice",
+    "CaptionLikelihood",
+    "CausalLikelihood",
     "ChoiceItem",
+    "CocoRetrieval",
+    "CocoVal2017Retrieval",
+    "CompositionCallback",
+    "CrepeProductivity",
+    "CrepeSystematicity",
+    "EncodedComponents",
     "EncodedReferences",
+    "Flickr30kRetrieval",
+    "LetteredChoice",
     "NgramLanguageModel",
+    "Overlap",
     "Results",
     "Retrieval",
     "SceneComposition",
+    "SceneQuestions",
     "SceneRetrieval",
     "SceneZeroShot",
     "Score",
     "SugarCrepe",
+    "SugarCrepePP",
+    "SvoProbes",
+    "VLCheckList",
+    "Valse",
+    "WhatsUpControlled",
+    "WhatsUpSpatial",
+    "Winoground",
+    "ZeroShotClassification",
+    "ZeroShotSet",
     "blind_baselines",
     "bootstrap_interval",
     "caption_choice",
+    "caption_likelihoods",
     "chance_recall",
+    "check_contamination",
+    "choose_option",
+    "encode_components",
     "encode_references",
+    "evaluate_comalign",
+    "evaluate_generative",
+    "evaluate_interpolations",
     "evaluate_model",
+    "evaluate_questions",
+    "find_overlap",
+    "interpolate",
+    "match_captions",
     "mean_per_group",
+    "plot_interpolations",
+    "plot_map",
+    "plot_published",
     "plot_results",
+    "published_rows",
+    "published_table",
     "recall_at_k",
     "retrieval_ranks",
     "shorter_text",
     "table",
+    "winoground_hits",
     "winoground_scores",
+    "word_overlap",
     "zero_shot_accuracy",
     "zero_shot_hits",
 ]

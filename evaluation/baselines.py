@@ -22,6 +22,20 @@ def shorter_text(texts: Sequence[str]) -> np.ndarray:
     return -np.array([len(text) for text in texts], dtype=np.float64)
 
 
+def word_overlap(texts: Sequence[str]) -> np.ndarray:
+    """Compare every text with every other by the words that they share, whatever their order.
+
+    Args:
+        texts (sequence of `str`): Captions.
+
+    Returns:
+        `numpy.ndarray` of shape `(texts, texts)`: shared words over all words of the two (Jaccard), lowercased, in
+        [0, 1]; 0 for two texts without words.
+    """
+    words = [set(re.findall(r"\w+", text.lower())) for text in texts]
+    return np.array([[len(one & other) / max(len(one | other), 1) for other in words] for one in words])
+
+
 class NgramLanguageModel:
     """An add-one n-gram model over lowercased words: how likely a text is, whatever the image.
 

@@ -1,25 +1,19 @@
-"""Encoding: each distinct image and each distinct text once, for all benchmarks together."""
+"""Encoding for evaluation: the references of all benchmarks together, each distinct one once, and their cosines."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..data.images import open_image
-from ..data.tokenization import caption_padding
+from ..data.encoding import ImageSource, feature_stores, store_images, store_texts
+from ..data.feature_store import Features
 
-ImageSource = str | Path | bytes | dict | Image.Image
+TextSource = str | tuple[str, ...]
 
 
 @dataclass
@@ -28,10 +22,13 @@ class EncodedReferences:
 
     Args:
         image_features (`torch.Tensor` of shape `(distinct images, dim)`): L2-normalised, float32, on the CPU.
-        text_features (`torch.Tensor` of shape `(distinct texts, dim)`): L2-normalised, float32, on the CPU.
+        text_features (`torch.Tensor` of shape `(distinct texts, dim)`): L2-normalised, float32, on the CPU; those of
+            ensembles of prompts come last.
         image_rows (`torch.LongTensor` of shape `(images,)`): Row of each requested image.
         text_rows (`torch.LongTensor` of shape `(texts,)`): Row of each requested text.
         image_keys (`list[str]`): Content hash of each requested image.
+        images_encoded (`int`): Images that passed through the model; without a cache, the distinct ones.
+        texts_encoded (`int`): Texts that passed through the model; without a cache, the distinct ones.
         image_batches (`int`): Forward passes of the image tower.
         text_batches (`int`): Forward passes of the text tower.
         truncated_texts (`int`): Distinct texts that were longer than the model reads.
@@ -42,6 +39,8 @@ class EncodedReferences:
     image_rows: Tensor
     text_rows: Tensor
     image_keys: list[str]
+    images_encoded: int
+    texts_encoded: int
     image_batches: int
     text_batches: int
     truncated_texts: int
@@ -60,15 +59,27 @@ class EncodedReferences:
         texts = self.text_features[self.text_rows[torch.as_tensor(text_groups)]]  # (groups, C, dim)
         return (texts @ images.mT).numpy()
 
+    def text_scores(self, text_groups: np.ndarray) -> np.ndarray:
+        """Compute the cosine of every text with every text of the same group.
+
+        Args:
+            text_groups (`numpy.ndarray` of shape `(groups, C)`): Positions in the requested texts.
+
+        Returns:
+            `numpy.ndarray` of shape `(groups, C, C)`, float32: symmetric, in [-1, 1].
+        """
+        texts = self.text_features[self.text_rows[torch.as_tensor(text_groups)]]  # (groups, C, dim)
+        return (texts @ texts.mT).numpy()
+
     @property
     def counts(self) -> dict[str, int]:
         """How much was asked for and how much was done: the saving, in numbers."""
         return {
             "images_requested": len(self.image_rows),
-            "images_encoded": len(self.image_features),
+            "images_encoded": self.images_encoded,
             "image_batches": self.image_batches,
             "texts_requested": len(self.text_rows),
-            "texts_encoded": len(self.text_features),
+            "texts_encoded": self.texts_encoded,
             "text_batches": self.text_batches,
             "texts_truncated": self.truncated_texts,
         }
@@ -78,26 +89,31 @@ def encode_references(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     images: Sequence[ImageSource],
-    texts: Sequence[str],
+    texts: Sequence[TextSource],
     batch_size: int = 256,
     num_workers: int = 0,
     progress: bool = True,
+    cache: str | Path | None = None,
 ) -> EncodedReferences:
     """Encode images and texts with a dual encoder, each distinct one once.
 
     Texts are the same if their strings are; images if their bytes are (files) or their pixels are (decoded images). Up
     to float32 rounding, the result depends neither on the order nor on the batch size. The model is left as it was
-    found: device, data type, and the training mode of every module; so is torch's random state.
+    found: device, data type, and the training mode of every module; so is torch's random state. Several processes share
+    the work where `torch.distributed` is initialised; see `compalign.data.encoding.store_images`.
 
     Args:
         model (`PreTrainedModel`): Any CLIP-like model, with `get_image_features` and `get_text_features`.
         processor (`ProcessorMixin`): Its processor, with an image processor and a tokenizer.
-        images (sequence of path, bytes, `dict` or `PIL.Image.Image`): Whatever `compalign.data.images.open_image`
-            reads.
-        texts (sequence of `str`): Captions, labels in their templates, ...
+        images (sequence of path, bytes, `dict`, `PIL.Image.Image` or `ImageCrop`): Whatever
+            `compalign.data.images.open_image` reads, but for open files.
+        texts (sequence of `str` or `tuple[str, ...]`): Captions, or ensembles of prompts, each of which becomes the
+            normalised mean of its prompts' normalised features.
         batch_size (`int`): Images, and texts, a forward pass.
         num_workers (`int`): Processes that decode images; 0 decodes in this one.
         progress (`bool`): Whether to show progress bars.
+        cache (`str` or `Path`, optional): Folder in which features are remembered for later calls. Those of another
+            model, processor or data type are never used.
 
     Returns:
         `EncodedReferences`: Features in float32 whatever the model's data type.
@@ -108,105 +124,49 @@ def encode_references(
     """
     if not len(images) or not len(texts):
         raise ValueError(f"got {len(images)} images and {len(texts)} texts; at least one of each is needed")
-    image_keys = _image_keys(images)
-    image_positions, image_rows = _distinct(image_keys)
-    text_positions, text_rows = _distinct(texts)
-    pixels = _pixel_batches([images[k] for k in image_positions], processor.image_processor, batch_size, num_workers)
-    tokens = _TokenBatches([texts[k] for k in text_positions], model.config, processor.tokenizer, batch_size)
-    with _evaluating(model), torch.inference_mode():
-        image_features = [
-            _normalised(model.get_image_features(pixel_values=batch.to(model.device, model.dtype)))
-            for batch in tqdm(pixels, desc="images", unit="batch", disable=not progress)
-        ]
-        text_features = [
-            _normalised(model.get_text_features(**batch.to(model.device)))
-            for batch in tqdm(tokens, desc="texts", unit="batch", disable=not progress)
-        ]
+    image_store, text_store = (Features(), Features()) if cache is None else feature_stores(cache, model, processor)
+    seen = store_images(model, processor, images, image_store, batch_size, num_workers, progress)
+    ensembles = [(text,) if isinstance(text, str) else text for text in texts]
+    prompts = [prompt for ensemble in ensembles for prompt in ensemble]
+    read = store_texts(model, processor, prompts, text_store, batch_size, progress)
+    image_features, image_rows = _distinct(image_store, seen.keys)
+    prompt_features, prompt_rows = _distinct(text_store, read.keys)
+    text_features, text_rows = _ensembled(prompt_features, prompt_rows.split([len(ensemble) for ensemble in ensembles]))
     return EncodedReferences(
-        image_features=torch.cat(image_features).cpu(),
-        text_features=torch.cat(text_features).cpu()[tokens.rank],
-        image_rows=torch.tensor(image_rows),
-        text_rows=torch.tensor(text_rows),
-        image_keys=image_keys,
-        image_batches=len(image_features),
-        text_batches=len(text_features),
-        truncated_texts=tokens.truncated,
+        image_features=image_features,
+        text_features=text_features,
+        image_rows=image_rows,
+        text_rows=text_rows,
+        image_keys=seen.keys,
+        images_encoded=seen.encoded,
+        texts_encoded=read.encoded,
+        image_batches=seen.batches,
+        text_batches=read.batches,
+        truncated_texts=read.truncated,
     )
 
 
-def text_length(model_config: Any, tokenizer: Any) -> int:
-    """Return how many tokens of a text the model reads, BOS and EOS included."""
-    return min(tokenizer.model_max_length, model_config.text_config.max_position_embeddings)
+def single_prompt(text: TextSource) -> str:
+    """Return a text as one caption, for scorers that have no features to average.
+
+    Args:
+        text (`str` or `tuple[str, ...]`): A caption, or an ensemble of prompts.
+
+    Raises:
+        ValueError: If an ensemble has several prompts.
+    """
+    if isinstance(text, str):
+        return text
+    if len(text) > 1:
+        raise ValueError(
+            f"an ensemble of {len(text)} prompts cannot be scored as one text: {text[0]!r}, ...; only dual encoders "
+            "average prompts"
+        )
+    return text[0]
 
 
-class _DecodedImages(Dataset):
-    """Pixel values of images, decoded when asked for."""
-
-    def __init__(self, sources: list[ImageSource], image_processor: Any):
-        self.sources = sources
-        self.image_processor = image_processor
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, position: int) -> Tensor:
-        image = open_image(self.sources[position])
-        return self.image_processor(images=image, return_tensors="pt")["pixel_values"][0]  # (3, height, width)
-
-
-class _TokenBatches:
-    """Token batches in the order of length, so that each is trimmed to about the length of its texts."""
-
-    def __init__(self, texts: list[str], model_config: Any, tokenizer: Any, batch_size: int):
-        self.tokenizer = tokenizer
-        self.padding = caption_padding(model_config)
-        self.max_length = text_length(model_config, tokenizer)
-        full = tokenizer(texts, padding=False, truncation=False, verbose=False)["input_ids"]
-        self.truncated = sum(len(ids) > self.max_length for ids in full)
-        order = sorted(range(len(texts)), key=lambda k: len(full[k]))
-        self.batches = [[texts[k] for k in order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
-        self.rank = torch.tensor(order).argsort()  # position of each text in the concatenated batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Any]:
-        for texts in self.batches:
-            yield self.tokenizer(
-                texts, padding=self.padding, truncation=True, max_length=self.max_length, return_tensors="pt"
-            )
-
-
-def _pixel_batches(sources: list[ImageSource], image_processor: Any, batch_size: int, num_workers: int) -> DataLoader:
-    """Load pixel values batch by batch, in order."""
-    return DataLoader(
-        _DecodedImages(sources, image_processor),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        # A loader draws its workers' seed, from the global stream unless it is given another.
-        generator=torch.Generator(),
-    )
-
-
-def _normalised(output: Any) -> Tensor:
-    """Return the projected features of unit length, widened first: half precision cannot tell close scores apart."""
-    return normalize(output.pooler_output.float(), dim=-1)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch every module to evaluation, then each back to the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _distinct(keys: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the first position of each distinct key, and for each position the number of its distinct key."""
+def distinct_rows(keys: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Where each distinct key is met first, and the number of each key among the distinct ones."""
     first: dict[str, int] = {}
     for position, key in enumerate(keys):
         first.setdefault(key, position)
@@ -214,20 +174,18 @@ def _distinct(keys: Sequence[str]) -> tuple[list[int], list[int]]:
     return list(first.values()), [number[key] for key in keys]
 
 
-def _image_keys(images: Sequence[ImageSource]) -> list[str]:
-    """Hash the content of each image; a path that repeats is read once."""
-    known: dict[str, str] = {}
-    keys = []
-    for image in images:
-        if isinstance(image, dict):
-            image = image["path"] if image.get("bytes") is None else image["bytes"]
-        if isinstance(image, (str, Path)):
-            name = str(image)
-            if name not in known:
-                known[name] = hashlib.sha256(Path(image).read_bytes()).hexdigest()
-            keys.append(known[name])
-        elif isinstance(image, bytes):
-            keys.append(hashlib.sha256(image).hexdigest())
-        else:
-            keys.append(hashlib.sha256(f"{image.size} ".encode() + image.convert("RGBA").tobytes()).hexdigest())
-    return keys
+def _distinct(store: Features, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the features of the distinct keys, of length 1, and the row of each key in them."""
+    number: dict[str, int] = {}
+    rows = [number.setdefault(key, len(number)) for key in keys]
+    return normalize(store.read(list(number)), dim=-1), torch.tensor(rows)
+
+
+def _ensembled(features: Tensor, members: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Add the normalised mean of each distinct ensemble to the prompts' features, and return the row of each text."""
+    number: dict[tuple[int, ...], int] = {}
+    rows = []
+    for prompts in (tuple(rows_of_text.tolist()) for rows_of_text in members):
+        rows.append(prompts[0] if len(prompts) == 1 else number.setdefault(prompts, len(features) + len(number)))
+    means = [normalize(features[list(prompts)].mean(dim=0, keepdim=True), dim=-1) for prompts in number]
+    return torch.cat([features, *means]), torch.tensor(rows)

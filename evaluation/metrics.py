@@ -5,11 +5,14 @@ score that is not a number is refused, because every comparison with it is false
 plain one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+
+RANK_BLOCK = 256  # images ranked together: what ranking adds to the memory of the scores is flat
 
 
 def as_scores(values: ArrayLike | torch.Tensor) -> np.ndarray:
@@ -55,6 +58,28 @@ def caption_choice(scores_true: ArrayLike, scores_false: ArrayLike) -> dict[str,
     return {"strict": strict, "half_credit": strict + tie_rate / 2, "tie_rate": tie_rate, "n": len(true)}
 
 
+def winoground_hits(scores: ArrayLike) -> dict[str, np.ndarray]:
+    """Say which items of two captions and two images are matched; see `winoground_scores`.
+
+    Args:
+        scores (array of shape `(items, 2, 2)`): `scores[n, caption, image]`.
+
+    Returns:
+        `dict`: `text`, `image` and `group`, each a boolean array of shape `(items,)`.
+
+    Raises:
+        ValueError: If the shape is another one or there is no item.
+    """
+    scores = as_scores(scores)
+    if scores.shape[1:] != (2, 2) or not len(scores):
+        raise ValueError(f"scores of shape {scores.shape}; must be (items, 2, 2) with at least one item")
+    own_00, own_11 = scores[:, 0, 0], scores[:, 1, 1]
+    caption_0_image_1, caption_1_image_0 = scores[:, 0, 1], scores[:, 1, 0]
+    text = (own_00 > caption_1_image_0) & (own_11 > caption_0_image_1)
+    image = (own_00 > caption_0_image_1) & (own_11 > caption_1_image_0)
+    return {"text": text, "image": image, "group": text & image}
+
+
 def winoground_scores(scores: ArrayLike) -> dict[str, float]:
     """Compute the text, image and group score of items of two captions and two images.
 
@@ -72,14 +97,7 @@ def winoground_scores(scores: ArrayLike) -> dict[str, float]:
     Reference:
         Winoground, https://huggingface.co/papers/2204.03162, section 3.
     """
-    scores = as_scores(scores)
-    if scores.shape[1:] != (2, 2) or not len(scores):
-        raise ValueError(f"scores of shape {scores.shape}; must be (items, 2, 2) with at least one item")
-    own_00, own_11 = scores[:, 0, 0], scores[:, 1, 1]
-    caption_0_image_1, caption_1_image_0 = scores[:, 0, 1], scores[:, 1, 0]
-    text = (own_00 > caption_1_image_0) & (own_11 > caption_0_image_1)
-    image = (own_00 > caption_0_image_1) & (own_11 > caption_1_image_0)
-    return {"text": float(text.mean()), "image": float(image.mean()), "group": float((text & image).mean())}
+    return {name: float(hits.mean()) for name, hits in winoground_hits(scores).items()}
 
 
 def retrieval_ranks(similarity: ArrayLike, image_of_caption: Sequence[int]) -> dict[str, np.ndarray]:
@@ -108,18 +126,21 @@ def retrieval_ranks(similarity: ArrayLike, image_of_caption: Sequence[int]) -> d
             f"similarity of shape {similarity.shape} with image_of_caption of shape {image_of_caption.shape}; "
             "must be (images, captions) and (captions,)"
         )
-    own = image_of_caption[None, :] == np.arange(len(similarity))[:, None]  # (images, captions)
-    if not own.any(axis=0).all() or not own.any(axis=1).all():
+    described = np.unique(image_of_caption)
+    if not described.size or not np.array_equal(described, np.arange(len(similarity))):
         raise ValueError(
             f"image_of_caption must name every row of 0..{len(similarity) - 1} at least once and no other, "
-            f"got the values {np.unique(image_of_caption).tolist()[:20]}"
+            f"got the values {described.tolist()[:20]}"
         )
-    best_own = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)  # (images, 1)
     own_image = similarity[image_of_caption, np.arange(len(image_of_caption))]  # (captions,)
-    return {
-        "image_to_text": _rank(similarity, best_own, ~own, axis=1),
-        "text_to_image": _rank(similarity, own_image, ~own, axis=0),
-    }
+    image_ranks, caption_ranks = [], np.zeros(len(image_of_caption))
+    for start in range(0, len(similarity), RANK_BLOCK):
+        block = similarity[start : start + RANK_BLOCK]  # (images of the block, captions)
+        own = image_of_caption[None, :] == np.arange(start, start + len(block))[:, None]
+        best_own = np.where(own, block, -np.inf).max(axis=1, keepdims=True)
+        image_ranks.append(_rank(block, best_own, ~own, axis=1))
+        caption_ranks += _rank(block, own_image, ~own, axis=0)
+    return {"image_to_text": np.concatenate(image_ranks), "text_to_image": caption_ranks}
 
 
 def recall_at_k(
@@ -221,6 +242,7 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    shares: Mapping[Any, float] | None = None,
 ) -> tuple[float, float]:
     """Estimate a percentile bootstrap interval of a mean over items.
 
@@ -233,6 +255,7 @@ def bootstrap_interval(
         confidence (`float`): Share of resamples inside the interval, in (0, 1).
         resamples (`int`): Number of resamples.
         seed (`int`): The interval is a function of the arguments, this one included.
+        shares (mapping of group to `float`, optional): How much each group's mean counts; by default all count equally.
 
     Returns:
         `tuple[float, float]`: lower and upper end.
@@ -250,12 +273,11 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     groups = np.zeros(len(values)) if groups is None else np.asarray(groups)
     clusters = np.arange(len(values)) if clusters is None else np.asarray(clusters)
-    means = np.mean(
-        [
-            _resampled_means(values[groups == group], clusters[groups == group], resamples, generator)
-            for group in np.unique(groups)
-        ],
+    names = np.unique(groups)
+    means = np.average(
+        [_resampled_means(values[groups == name], clusters[groups == name], resamples, generator) for name in names],
         axis=0,
+        weights=None if shares is None else [shares[name] for name in names],
     )
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

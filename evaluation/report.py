@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .results import Results, Score
+from .results import BenchmarkResult, Results, Score
 
 # Okabe and Ito's palette, told apart by people of any colour vision; black and grey are kept for the baselines.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -15,15 +15,16 @@ BASELINE_MARKERS = ("D", "^", "v", "s")
 
 
 class _Column(NamedTuple):
-    """A column of a table: one score of every model that has it."""
+    """A column of a table: the headline of every model that has one, and what is printed in its cell."""
 
     title: str
     scores: list[Score | None]
+    cells: list[str]
 
     @property
-    def reference(self) -> Score:
+    def reference(self) -> Score | None:
         """Any model's score: chance and blind baselines are the same for all."""
-        return next(score for score in self.scores if score is not None)
+        return next(filter(None, self.scores), None)
 
 
 def table(results: Sequence[Results]) -> str:
@@ -45,12 +46,13 @@ def table(results: Sequence[Results]) -> str:
         results (sequence of `Results`): At least one; different names.
 
     Returns:
-        `str`: percentages with one decimal, and under each table what is needed to read it.
+        `str`: percentages with one decimal, and under each table what is needed to read it. Where too few items of a
+        benchmark were scored for a headline, the table says how many instead: "- (255 of 7,511)".
 
     Raises:
         ValueError: If there is no result, two have the same name, or two scored a benchmark on different items.
     """
-    _check_comparable(results)
+    check_comparable(results)
     suites = dict.fromkeys(result.suite for model in results for result in model.benchmarks.values())
     return "\n\n".join(_suite_table(results, suite) for suite in suites) + "\n"
 
@@ -58,34 +60,34 @@ def table(results: Sequence[Results]) -> str:
 def _suite_table(results: Sequence[Results], suite: str) -> str:
     """Lay out the table of one suite with its notes."""
     columns = [column for benchmark in _benchmarks(results, suite) for column in _columns(results, benchmark)]
+    references = [column.reference for column in columns]
     rows = [["%", *(column.title for column in columns)]]
-    rows += [
-        [model.model, *(_percent(column.scores[k] and column.scores[k].value) for column in columns)]
-        for k, model in enumerate(results)
-    ]
-    for name in dict.fromkeys(name for column in columns for name in column.reference.baselines):
-        credits = [column.reference.baselines.get(name, {}).get("half_credit") for column in columns]
+    rows += [[model.model, *(column.cells[k] for column in columns)] for k, model in enumerate(results)]
+    for name in dict.fromkeys(name for reference in references if reference for name in reference.baselines):
+        credits = [reference and reference.baselines.get(name, {}).get("half_credit") for reference in references]
         rows.append([f"blind: {name}", *map(_percent, credits)])
-    rows.append(["chance", *(_percent(column.reference.chance) for column in columns)])
+    rows.append(["chance", *(_percent(reference and reference.chance) for reference in references)])
     return "\n\n".join(
-        [f"### {suite}", _markdown(rows), "\n".join(f"- {note}" for note in _notes(results, suite, columns))]
+        [f"### {suite}", markdown(rows), "\n".join(f"- {note}" for note in _notes(results, suite, columns))]
     )
 
 
 def _notes(results: Sequence[Results], suite: str, columns: Sequence[_Column]) -> list[str]:
     """Say what must be known to read a table."""
-    scores = [score for column in columns for score in column.scores if score is not None]
-    widest = max(max(score.value - score.interval[0], score.interval[1] - score.value) for score in scores)
-    ties = max((score.tie_rate for score in scores if score.tie_rate is not None), default=0.0)
-    sizes = {score.n for score in scores}
-    notes = [
-        f"{' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} items or queries a score; "
-        f"95 % bootstrap intervals reach at most {100 * widest:.1f} points to either side.",
-        f"Ties are misses for models (at most {100 * ties:.2f} % of items); blind baselines get half of each tie.",
-    ]
+    notes = []
+    if scores := [score for column in columns for score in column.scores if score is not None]:
+        widest = max(max(score.value - score.interval[0], score.interval[1] - score.value) for score in scores)
+        ties = max((score.tie_rate for score in scores if score.tie_rate is not None), default=0.0)
+        sizes = {score.n for score in scores}
+        notes += [
+            f"{' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} items or queries a score; "
+            f"95 % bootstrap intervals reach at most {100 * widest:.1f} points to either side.",
+            f"Ties are misses for models (at most {100 * ties:.2f} % of items); blind baselines get half of each tie.",
+        ]
     for model in results:
         activation, truncated = " and ".join(dict.fromkeys(model.activation.values())), model.encoded["texts_truncated"]
         notes.append(f"{model.model}: activation {activation}, {model.dtype}, {truncated} texts truncated.")
+        notes += [f"{model.model}: {note}." for note in model.notes]
     for model in results:
         for name in _benchmarks([model], suite):
             notes += [f"{model.model}, {name}: {note}." for note in model.benchmarks[name].notes]
@@ -112,18 +114,18 @@ def plot_results(
 
     Raises:
         ValueError: If there is no result or more than seven, two have the same name, two scored a benchmark on
-            different items, or none has the composition benchmark.
+            different items, or none has the composition benchmark on enough of its items.
     """
     # The object interface needs no display and leaves the user's own pyplot state alone.
     from matplotlib.figure import Figure
 
-    _check_comparable(results)
+    check_comparable(results)
     if len(results) > len(PALETTE):
         raise ValueError(f"{len(results)} results; at most {len(PALETTE)} can be told apart by colour")
-    columns = _columns(results, composition)
+    columns = [column for column in _columns(results, composition) if column.reference]
     if not columns:
-        raise ValueError(f"no result has the benchmark {composition}")
-    kept = _columns(results, retention)
+        raise ValueError(f"no result has the benchmark {composition}, or none on enough of its items")
+    kept = [column for column in _columns(results, retention) if column.reference]
     figure = Figure(figsize=(14 if kept else 10, 4.8), layout="constrained", dpi=150)
     panels = figure.subplots(1, 2 if kept else 1, squeeze=False, width_ratios=[2.4, 1] if kept else [1])[0]
     handles = _draw_bars(panels[0], results, columns)
@@ -148,7 +150,7 @@ def _draw_bars(axes, results: Sequence[Results], columns: Sequence[_Column]) -> 
             [centre + (k + 0.5) * width - 0.4 for centre, _ in shown],
             [100 * score.value for _, score in shown],
             width * 0.92,
-            yerr=np.concatenate([_error(score) for _, score in shown], axis=1),
+            yerr=np.concatenate([error_bar(score) for _, score in shown], axis=1),
             error_kw={"elinewidth": 0.8, "alpha": 0.6},
             color=PALETTE[k],
             label=model.model,
@@ -188,8 +190,8 @@ def _draw_scatter(axes, results: Sequence[Results], composition: _Column, retent
             axes.errorbar(
                 100 * x.value,
                 100 * y.value,
-                xerr=_error(x),
-                yerr=_error(y),
+                xerr=error_bar(x),
+                yerr=error_bar(y),
                 fmt=MODEL_MARKERS[k],
                 color=PALETTE[k],
                 markersize=9,
@@ -202,7 +204,7 @@ def _draw_scatter(axes, results: Sequence[Results], composition: _Column, retent
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _error(score: Score) -> np.ndarray:
+def error_bar(score: Score) -> np.ndarray:
     """Return the lengths of an error bar in percent, of shape (2, 1): below and above the value."""
     return 100 * np.abs(np.array(score.interval) - score.value)[:, None]
 
@@ -214,9 +216,21 @@ def _columns(results: Sequence[Results], benchmark: str) -> list[_Column]:
         name: title for result in found if result for name, title in result.columns.items() if name in result.scores
     }
     return [
-        _Column(title, [result.scores.get(name) if result else None for result in found])
+        _Column(
+            title,
+            [result.headline(name) if result else None for result in found],
+            [headline_cell(result, name) for result in found],
+        )
         for name, title in titles.items()
     ]
+
+
+def headline_cell(result: BenchmarkResult | None, name: str) -> str:
+    """Print a score in percent; a dash where there is none, with the items found where they are too few."""
+    if result is None or result.covered:
+        score = result and result.headline(name)
+        return _percent(score and score.value)
+    return f"- ({result.n_found:,} of {result.n_listed:,})"
 
 
 def _benchmarks(results: Sequence[Results], suite: str) -> list[str]:
@@ -226,8 +240,15 @@ def _benchmarks(results: Sequence[Results], suite: str) -> list[str]:
     )
 
 
-def _check_comparable(results: Sequence[Results]) -> None:
-    """Refuse results whose rows cannot be told apart, or that come from different items."""
+def check_comparable(results: Sequence[Results]) -> None:
+    """Refuse results whose rows cannot be told apart, or that come from different items.
+
+    Args:
+        results (sequence of `Results`): To be shown side by side.
+
+    Raises:
+        ValueError: If there is no result, two have the same name, or two scored a benchmark on different items.
+    """
     names = [model.model for model in results]
     if not results or len(set(names)) < len(names):
         raise ValueError(f"results of the models {names}; needs at least one, under different names")
@@ -245,7 +266,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Align rows as a Markdown table, the first row being the header."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

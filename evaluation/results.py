@@ -4,7 +4,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+from .schema import read_record
+
+SCHEMA_VERSION = 2
+HEADLINE_COVERAGE = 0.95  # smallest share of a benchmark's items behind a number that stands for the benchmark
 
 
 @dataclass
@@ -55,6 +58,22 @@ class BenchmarkResult:
     notes: list[str] = field(default_factory=list)
     rows: list[dict] = field(default_factory=list, compare=False, repr=False)
 
+    @property
+    def covered(self) -> bool:
+        """Whether enough items were scored for a headline; a chance subset of the items is another benchmark."""
+        return self.n_found >= HEADLINE_COVERAGE * self.n_listed
+
+    def headline(self, name: str) -> Score | None:
+        """Return a score as a table may print it.
+
+        Args:
+            name (`str`): Name of the score.
+
+        Returns:
+            `Score`, or `None` if there is none of this name or too few of the benchmark's items were scored.
+        """
+        return self.scores.get(name) if self.covered else None
+
 
 @dataclass
 class Results:
@@ -71,6 +90,11 @@ class Results:
         versions (`dict[str, str]`): Versions of the libraries.
         seconds (`float`): Wall time, in seconds.
         created (`str`): Time of the evaluation, ISO 8601, UTC.
+        stage_seconds (`dict[str, float]`): Wall time of each stage, in seconds.
+        model_revision (`str`, optional): Commit of the model on the Hub; none for a folder.
+        commit (`str`, optional): Commit of the repository from which the evaluation was started, if any.
+        hardware (`dict[str, str | int]`): What `provenance.hardware` says.
+        notes (`list[str]`): What a reader must know about the model as it was evaluated.
     """
 
     model: str
@@ -82,6 +106,11 @@ class Results:
     versions: dict[str, str]
     seconds: float
     created: str
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    model_revision: str | None = None
+    commit: str | None = None
+    hardware: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -91,6 +120,21 @@ class Results:
             for benchmark, result in self.benchmarks.items()
             for name, score in result.scores.items()
         }
+
+    def find(self, key: str) -> Score:
+        """Return a score by the key that `metrics` has.
+
+        Args:
+            key (`str`): `"benchmark/score"`, such as `"sugarcrepe/swap_att"`.
+
+        Raises:
+            ValueError: If there is no such score.
+        """
+        benchmark, _, name = key.partition("/")
+        if key not in self.metrics:
+            near = self.benchmarks[benchmark].scores if benchmark in self.benchmarks else self.benchmarks
+            raise ValueError(f"{self.model} has no score {key!r}; there are {', '.join(near) or 'none'}")
+        return self.benchmarks[benchmark].scores[name]
 
     def to_json(self, path: str | Path) -> None:
         """Write everything but the rows to a JSON file.
@@ -114,18 +158,23 @@ class Results:
             `Results` without rows.
 
         Raises:
-            ValueError: If the file has another schema version.
+            ValueError: If the file is no JSON, has another schema version, lacks a field or has an unknown one, or a
+                value is not of its kind or out of its range.
         """
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if (version := content.pop("schema_version", None)) != SCHEMA_VERSION:
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not JSON ({error})") from error
+        version = content.pop("schema_version", None) if isinstance(content, dict) else None
+        if version != SCHEMA_VERSION:
             raise ValueError(f"{path}: schema_version {version}; this release reads {SCHEMA_VERSION}")
-        for benchmark in content["benchmarks"].values():
-            benchmark["scores"] = {
-                name: Score(**score | {"interval": tuple(score["interval"])})
-                for name, score in benchmark["scores"].items()
-            }
-        content["benchmarks"] = {name: BenchmarkResult(**result) for name, result in content["benchmarks"].items()}
-        return cls(**content)
+        results = read_record(cls, content, str(path))
+        for benchmark, result in results.benchmarks.items():
+            for name, score in result.scores.items():
+                outside = [share for share in (score.value, *score.interval, score.chance) if not 0 <= share <= 1]
+                if outside:
+                    raise ValueError(f"{path}: {benchmark}/{name}: {outside[0]}; must be in [0, 1]")
+        return results
 
     def rows_to_jsonl(self, path: str | Path) -> None:
         """Write the scores of every item, one JSON object a line.

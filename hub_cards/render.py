@@ -103,7 +103,7 @@ def render_card(
         base_model=base_model,
         datasets=list(datasets) or None,
         model_name=own.model,
-        eval_results=_eval_results(own),
+        eval_results=eval_results(own),
     )
     return _template().render(
         metadata=metadata.to_yaml(),
@@ -152,17 +152,17 @@ def _without_path(results: Results) -> Results:
     return replace(results, model=PureWindowsPath(results.model).name or results.model)
 
 
-def _shown_scores(results: Results) -> dict[tuple[str, str], Score]:
+def shown_scores(results: Results) -> dict[tuple[str, str], Score]:
     """The scores that tables show, by benchmark and name."""
     return {
-        (benchmark, name): result.scores[name]
+        (benchmark, name): score
         for benchmark, result in results.benchmarks.items()
         for name in result.columns
-        if name in result.scores
+        if (score := result.headline(name)) is not None
     }
 
 
-def _eval_results(results: Results) -> list[EvalResult]:
+def eval_results(results: Results) -> list[EvalResult]:
     """The shown scores as the Hub's evaluation metadata."""
     return [
         EvalResult(
@@ -174,7 +174,7 @@ def _eval_results(results: Results) -> list[EvalResult]:
             metric_name=results.benchmarks[benchmark].columns[name],
             metric_value=float(score.value),  # a NumPy scalar would become a Python tag in YAML
         )
-        for (benchmark, name), score in _shown_scores(results).items()
+        for (benchmark, name), score in shown_scores(results).items()
     ]
 
 
@@ -183,11 +183,11 @@ def _score_rows(own: Results, base: Results | None) -> list[list[str]]:
     models = [own] if base is None else [base, own]
     header = ["ability", "benchmark", "score", *(model.model for model in models)]
     rows = [header if base is None else [*header, "change"]]
-    for (benchmark, name), score in _shown_scores(own).items():
+    for (benchmark, name), score in shown_scores(own).items():
         # Only a choice between captions can end in a tie.
         ability = "recognition" if score.tie_rate is None else "composition"
-        compared = [_shown_scores(model).get((benchmark, name)) for model in models]
-        row = [ability, benchmark, own.benchmarks[benchmark].columns[name], *map(_interval, compared)]
+        compared = [shown_scores(model).get((benchmark, name)) for model in models]
+        row = [ability, benchmark, own.benchmarks[benchmark].columns[name], *map(interval, compared)]
         rows.append(row if base is None else [*row, _change(*compared)])
     return rows
 
@@ -199,7 +199,7 @@ def _recipe_rows(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[li
     return [["argument", "value"], *([f"`{name}`", _plain(recipe[name])] for name in shown)]
 
 
-def _interval(score: Score | None) -> str:
+def interval(score: Score | None) -> str:
     """Print a score with its interval, in percent."""
     if score is None:
         return "-"

@@ -14,6 +14,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from .ce_clip import CECLIPConfig, CECLIPModel
+from .comalign import ComAlignConfig, ComAlignModel, ComAlignProcessor
 from .degla_clip import DeGLACLIPConfig, DeGLACLIPModel
 from .llava_cal import (
     LlavaCALConfig,
@@ -24,7 +25,7 @@ from .llava_cal import (
     LlavaNextCALModel,
 )
 
-for _config in (DeGLACLIPConfig, CECLIPConfig, LlavaCALConfig, LlavaNextCALConfig):
+for _config in (DeGLACLIPConfig, CECLIPConfig, ComAlignConfig, LlavaCALConfig, LlavaNextCALConfig):
     AutoConfig.register(_config.model_type, _config)
     _config.register_for_auto_class()
 
@@ -33,6 +34,7 @@ _IMAGE_TEXT_TO_TEXT = (AutoModelForImageTextToText, AutoModelForMultimodalLM, Au
 for _model, _auto_classes in (
     (DeGLACLIPModel, _DUAL_ENCODER),
     (CECLIPModel, _DUAL_ENCODER),
+    (ComAlignModel, (AutoModel,)),
     (LlavaCALModel, (AutoModel,)),
     (LlavaNextCALModel, (AutoModel,)),
     (LlavaCALForConditionalGeneration, _IMAGE_TEXT_TO_TEXT),
@@ -43,6 +45,9 @@ for _model, _auto_classes in (
     # save_pretrained then copies the code beside the weights, for machines without this package
     _model.register_for_auto_class(_auto_classes[0])
 
+AutoProcessor.register(ComAlignConfig, ComAlignProcessor)
+ComAlignProcessor.register_for_auto_class()
+
 for _config, _processor in ((LlavaCALConfig, LlavaProcessor), (LlavaNextCALConfig, LlavaNextProcessor)):
     AutoProcessor.register(_config, _processor)
     # As beside a plain LLaVA, tokenizer.json counts and not the class named with it, which would split text otherwise.
@@ -51,6 +56,9 @@ for _config, _processor in ((LlavaCALConfig, LlavaProcessor), (LlavaNextCALConfi
 __all__ = [
     "CECLIPConfig",
     "CECLIPModel",
+    "ComAlignConfig",
+    "ComAlignModel",
+    "ComAlignProcessor",
     "DeGLACLIPConfig",
     "DeGLACLIPModel",
     "LlavaCALConfig",

@@ -9,34 +9,37 @@ the weight. Finished runs are read from the output folder, so an interrupted com
 
 import json
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin, set_seed
 
-from ..data.conversation_formats import image_part, text_part
-from ..data.scenes import full_caption, generate_scene, questions, render
-from ..data.scenes.graph import COLOURS, PATTERNS, RELATIONS, SHAPES, SIZES, Scene
-from ..data.scenes.questions import Question
+from ..data.scenes import (
+    COLOURS,
+    PATTERNS,
+    QUESTION_KINDS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    full_caption,
+    generate_scene,
+    render,
+)
+from ..evaluation.benchmarks.scene_questions import SceneQuestions
+from ..evaluation.questions import evaluate_questions
 from ..trainers import CALArguments
-from ..trainers.contrast_pass import image_token_ids
-from ..trainers.conversation_collator import ConversationCollator, ConversationEncoder
 from ..trainers.conversation_entry import (
     ConversationDataArguments,
     ConversationModelArguments,
     make_cal_trainer,
 )
 from ..trainers.recipe import parse_recipe
-from ..trainers.token_losses import IGNORED
 from .tokens import weigh_tokens
 
-BATCH = 64
 VISUAL = {
     "attribute": {*COLOURS, *SIZES, *PATTERNS},
     "shape": set(SHAPES),
@@ -73,7 +76,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
             path.write_text(json.dumps(run, indent=1) + "\n")
         runs.append(json.loads(path.read_text()))
         print(f"{path.stem}: accuracy {runs[-1]['accuracy']:.1%}", flush=True)
-    print(summary(runs, blind_accuracy(comparison.scenes_asked)))
+    asked = SceneQuestions(comparison.scenes_asked, data.scene_size)
+    print(summary(runs, float(asked.baselines["most frequent answer"].mean())))
     return runs
 
 
@@ -88,61 +92,16 @@ def train_and_ask(
     trainer = make_cal_trainer(start, data, args)
     trainer.train()
     model, processor = trainer.model.eval(), trainer.processing_class
-    correct = ask(model, processor, comparison.scenes_asked, data.scene_size)
-    answers = [hit for hits in correct.values() for hit in hits]
+    asked = SceneQuestions(comparison.scenes_asked, data.scene_size)
+    results = evaluate_questions(model, processor, asked, name="model", progress=False)
+    scores = results.benchmarks[asked.name].scores
     return {
-        "accuracy": sum(answers) / len(answers),
-        "questions": len(answers),
-        "kinds": {kind: sum(hits) / len(hits) for kind, hits in sorted(correct.items())},
+        "accuracy": scores["all_micro"].value,
+        "without_image": scores["all_micro"].baselines["model without the image"]["strict"],
+        "questions": scores["all_micro"].n,
+        "kinds": {kind: scores[kind].value for kind in QUESTION_KINDS if kind in scores},
         "weights": word_weights(model, processor, comparison.captions_weighed, data.scene_size),
     }
-
-
-def asked_questions(scenes: int, split: str) -> Iterator[tuple[Scene, Question]]:
-    """All questions about the first scenes of a split."""
-    for seed in range(scenes):
-        scene = generate_scene(seed, split=split)
-        yield from ((scene, question) for question in questions(scene, random.Random(f"asked/{seed}")))
-
-
-def blind_accuracy(scenes: int) -> float:
-    """What answering each kind of question with its most frequent answer in training reaches on the test split."""
-    answers = defaultdict(Counter)
-    for _, question in asked_questions(scenes, "train"):
-        answers[question.kind][question.answer] += 1
-    hits = [
-        question.answer == answers[question.kind].most_common(1)[0][0]
-        for _, question in asked_questions(scenes, "test")
-    ]
-    return sum(hits) / len(hits)
-
-
-@torch.no_grad()
-def ask(model: PreTrainedModel, processor: ProcessorMixin, scenes: int, size: int) -> dict[str, list[bool]]:
-    """Ask all questions about scenes of the test split; whether the likeliest word is the answer, by kind."""
-    encode = ConversationEncoder(processor, image_token_ids(model))
-    rows, kinds = [], []
-    for scene, question in asked_questions(scenes, "test"):
-        asked = {"role": "user", "content": [image_part(), text_part(question.text)]}
-        answer = {"role": "assistant", "content": [text_part(question.answer)]}
-        rows.append({**encode({"images": [render(scene, size)], "messages": [asked, answer]}), "row": len(rows)})
-        kinds.append(question.kind)
-    collate, hits = ConversationCollator(processor), []
-    for first in range(0, len(rows), BATCH):
-        batch = collate(rows[first : first + BATCH])
-        labels, _ = batch.pop("labels"), batch.pop("row")
-        hits += _first_answer_is_right(model(**batch).logits, labels).tolist()
-    correct = defaultdict(list)
-    for kind, hit in zip(kinds, hits, strict=True):
-        correct[kind].append(hit)
-    return correct
-
-
-def _first_answer_is_right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether each row's first supervised token is the likeliest: answers are one word."""
-    place = (labels != IGNORED).int().argmax(1)
-    rows = torch.arange(len(labels))
-    return logits[rows, place - 1].argmax(-1) == labels[rows, place]
 
 
 def word_weights(model: PreTrainedModel, processor: ProcessorMixin, captions: int, size: int) -> dict[str, float]:

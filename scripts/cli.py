@@ -6,8 +6,13 @@ import sys
 COMMANDS = {
     "demo": "fine-tune NegCLIP, CE-CLIP and DeGLA from the small base model and compare them",
     "benchmark": "measure what the fast paths gain on this machine",
+    "compare": "set results beside one another, the papers and the map; mix two models",
+    "components": "take images and captions apart into entities and relations",
+    "convert": "convert checkpoints between the papers' layouts and transformers",
     "evaluate": "evaluate models on benchmarks",
     "negatives": "propose hard negative captions for a caption file",
+    "publish": "publish a model or an adapter on the Hub",
+    "score": "score captions of an image with any model, and show what the scores rest on",
     "tokens": "show what an image adds to each token of a text",
 }
 
@@ -29,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         importlib.import_module(f"compalign.scripts.{command}").main(rest)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
         print(f"compalign {command}: {error}", file=sys.stderr)
         return 2
     return 0

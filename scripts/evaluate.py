@@ -1,60 +1,68 @@
 """Evaluate models side by side: one table, results.json a model, and a chart.
 
     compalign evaluate --models runs/degla openai/clip-vit-base-patch32 \
-        --sugarcrepe sugar-crepe/data --images coco/val2017 --output_dir results
+        --benchmarks sugarcrepe:annotations=sugar-crepe/data,images=coco/val2017 --output_dir results
+
+Dual encoders score by cosine; image-text-to-text models by the likelihood of each caption as an answer.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoProcessor
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
 
-from .. import modeling  # noqa: F401  (makes our model types known to AutoModel)
-from ..evaluation import Benchmark, Results, SceneComposition, SugarCrepe, evaluate_model, plot_results, table
+from .. import modeling  # noqa: F401  (makes our model types known to the Auto classes)
+from ..evaluation import (
+    BENCHMARKS,
+    Benchmark,
+    CaptionChoice,
+    Results,
+    evaluate_generative,
+    evaluate_model,
+    plot_results,
+    table,
+)
 from ..trainers.recipe import parse_recipe
-
-SCENES = ["scenes_composition", "scenes_zero_shot", "scenes_retrieval"]
+from .benchmark_arguments import BenchmarkArguments, requested
 
 
 @dataclass
-class EvaluateArguments:
-    """What to evaluate, and on what."""
+class EvaluateArguments(BenchmarkArguments):
+    """What to evaluate."""
 
-    models: list[str] = field(metadata={"help": "Hub ids or folders of CLIP-like models."})
-    scenes: bool = field(default=False, metadata={"help": "Evaluate on generated scenes."})
-    sugarcrepe: str | None = field(default=None, metadata={"help": "Folder of SugarCrepe's JSON files."})
-    images: str | None = field(default=None, metadata={"help": "Folder of its images, COCO val2017."})
-    minimum_coverage: float = field(default=1.0, metadata={"help": "Least share of items whose image is there."})
+    models: list[str] = field(
+        default_factory=list, metadata={"help": "Hub ids or folders of dual encoders or image-text-to-text models."}
+    )
     output_dir: str = field(default="results", metadata={"help": "Where results and the chart go."})
-    batch_size: int = field(default=256, metadata={"help": "Images, and texts, a forward pass."})
-    num_workers: int = field(default=0, metadata={"help": "Processes that decode images."})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Evaluate, print, write."""
     (args,) = parse_recipe(EvaluateArguments, arguments=arguments, description=__doc__)
+    if not args.models:
+        raise ValueError("no model to evaluate: give --models with Hub ids or folders")
     benchmarks = requested(args)
-    results = []
-    for path in args.models:
-        model = AutoModel.from_pretrained(path, dtype=torch.float32)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        processor = AutoProcessor.from_pretrained(path)
-        name = Path(path).name if Path(path).is_dir() else path
-        results.append(evaluate_model(model, processor, benchmarks, args.batch_size, name, args.num_workers))
-    report(results, Path(args.output_dir))
+    report([evaluate(path, benchmarks, args) for path in args.models], Path(args.output_dir))
 
 
-def requested(args: EvaluateArguments) -> list[str | Benchmark]:
-    """The benchmarks that the arguments ask for."""
-    benchmarks: list[str | Benchmark] = list(SCENES) if args.scenes else []
-    if args.sugarcrepe is not None:
-        if args.images is None:
-            raise ValueError("sugarcrepe needs images: the folder of COCO val2017")
-        benchmarks.append(SugarCrepe(args.sugarcrepe, args.images, args.minimum_coverage))
-    if not benchmarks:
-        raise ValueError("nothing to evaluate on: give --scenes true, or --sugarcrepe with --images")
-    return benchmarks
+def evaluate(path: str, benchmarks: list[Benchmark], args: EvaluateArguments) -> Results:
+    """Evaluate one model, by what its configuration says it is."""
+    generative = type(AutoConfig.from_pretrained(path)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    model_class = AutoModelForImageTextToText if generative else AutoModel
+    model = model_class.from_pretrained(path, dtype=torch.float32)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    processor = AutoProcessor.from_pretrained(path)
+    name = Path(path).name if Path(path).is_dir() else path
+    if generative:
+        return evaluate_generative(model, processor, benchmarks, batch_size=args.batch_size, name=name)
+    return evaluate_model(model, processor, benchmarks, args.batch_size, name, args.num_workers, cache=args.cache)
 
 
 def report(results: list[Results], folder: Path) -> None:
@@ -68,6 +76,9 @@ def report(results: list[Results], folder: Path) -> None:
     text = table(results)
     (folder / "table.md").write_text(text)
     print(text)
-    suite = SceneComposition.name if SceneComposition.name in results[0].benchmarks else SugarCrepe.name
-    plot_results(results, folder / "chart.png", composition=suite)
-    print(f"Written to {folder}: table.md, chart.png, and results.json of each model")
+    written = "table.md and results.json of each model"
+    choices = [name for name in results[0].benchmarks if issubclass(BENCHMARKS[name], CaptionChoice)]
+    if choices:
+        plot_results(results, folder / "chart.png", composition=choices[0])
+        written = f"chart.png, {written}"
+    print(f"Written to {folder}: {written}")

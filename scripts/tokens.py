@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from ..data.conversation_encoding import conversation_encoder
 from ..data.images import open_image
 from ..trainers.cal import label_deltas
-from ..trainers.contrast_pass import contrast_mode, image_token_ids, watched_forward
-from ..trainers.conversation_collator import ConversationEncoder
+from ..trainers.contrast_pass import contrast_mode, watched_forward
 from ..trainers.recipe import parse_recipe
 from ..trainers.token_losses import IGNORED, visual_token_weights
 
@@ -87,7 +87,7 @@ def weigh_tokens(
     question = [{"type": "image"}, {"type": "text", "text": prompt}]
     answer = [{"type": "text", "text": text}]
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    row = ConversationEncoder(processor, image_token_ids(model))({"images": [image], "messages": messages})
+    row = conversation_encoder(model, processor)({"images": [image], "messages": messages})
     batch = {name: value for name, value in row.items() if isinstance(value, torch.Tensor)}
     labels = batch.pop("labels")
     _, call = watched_forward(model, model, batch)

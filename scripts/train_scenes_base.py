@@ -21,7 +21,7 @@ from ..evaluation import evaluate_model, table
 from ..hub_cards import write_card
 from ..trainers import NegCLIPArguments, NegCLIPTrainer
 from ..trainers.recipe import parse_recipe
-from .evaluate import SCENES
+from .benchmark_arguments import SCENES
 
 CONTEXT_LENGTH = 64
 VOCABULARY = 700  # more than there are merges: every word of the world becomes one token

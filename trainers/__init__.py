@@ -2,6 +2,7 @@
 
 from .cal import CALArguments, CALTrainer
 from .ceclip import CECLIPArguments, CECLIPTrainer
+from .comalign import ComAlignArguments, ComAlignTrainer
 from .degla import DeGLAArguments, DeGLATrainer
 from .negclip import NegCLIPArguments, NegCLIPTrainer
 
@@ -10,6 +11,8 @@ __all__ = [
     "CALTrainer",
     "CECLIPArguments",
     "CECLIPTrainer",
+    "ComAlignArguments",
+    "ComAlignTrainer",
     "DeGLAArguments",
     "DeGLATrainer",
     "NegCLIPArguments",

@@ -6,25 +6,25 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
+from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.tokenization import caption_padding
 from .checks import check_batches
 from .collators import AlignmentCollator, split_captions
 from .distributed import gather_rows
-from .term_trainer import TermTrainer
+from .term_trainer import TermArguments, TermTrainer
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's bound; beyond it cosines are amplified into noise
 
 
 @dataclass
-class AlignmentArguments(TrainingArguments):
+class AlignmentArguments(TermArguments):
     """Arguments of every alignment trainer.
 
-    These defaults differ from `TrainingArguments`: the optimizer and schedule are those on which the papers agree
+    These defaults differ from `TermArguments`: the optimizer and schedule are those on which the papers agree
     (AdamW with betas 0.9 and 0.98, epsilon 1e-6, weight decay 0.1 on matrices only, 50 warm-up steps, cosine to 0, no
-    gradient clipping, 5 epochs, a global batch of 256), `remove_unused_columns` and `logging_nan_inf_filter` are off,
-    and an incomplete last batch is dropped. `per_device_train_batch_size` is 256: divide it by the number of processes.
+    gradient clipping, 5 epochs, a global batch of 256), and an incomplete last batch is dropped.
+    `per_device_train_batch_size` is 256: divide it by the number of processes.
     """
 
     per_device_train_batch_size: int = field(
@@ -38,9 +38,6 @@ class AlignmentArguments(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule after the warm-up."})
     warmup_steps: float = field(default=50, metadata={"help": "Linear warm-up: steps, or a share of all if below 1."})
     max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient clipping; 0 switches it off."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between two logs."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Our columns are no arguments of forward."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Non-finite losses stop the run instead."})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop an incomplete last batch."})
     num_negatives: int = field(default=4, metadata={"help": "Hard negative captions a caption, K >= 0."})
     negative_choice: Literal["first", "random"] = field(
@@ -51,9 +48,6 @@ class AlignmentArguments(TrainingArguments):
         metadata={
             "help": "Area range of the random resized crop, two shares in (0, 1]; none: the processor's resizing."
         },
-    )
-    on_bad_row: Literal["skip", "raise"] = field(
-        default="skip", metadata={"help": "What a row with an unreadable image does to the run."}
     )
 
     def __post_init__(self):

@@ -6,42 +6,39 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PaliGemmaProcessor, PreTrainedModel, ProcessorMixin, TrainingArguments
+from transformers import PreTrainedModel, ProcessorMixin
 
+from ..data.conversation_encoding import conversation_encoder
 from .contrast_pass import (
     LanguageModelCall,
     contrast_mode,
-    image_token_ids,
     image_tokens,
     states_without_image,
     watched_forward,
 )
-from .conversation_collator import ConversationCollator, ConversationEncoder, ConversationRows, PrefixEncoder
+from .conversation_collator import ConversationCollator, ConversationRows
 from .distributed import sum_over_processes, world_size
 from .output_head import chunked_cross_entropy_sum, label_gain
 from .sampling import ModalityLengthSampler, estimate_lengths
-from .term_trainer import TermTrainer
+from .term_trainer import TermArguments, TermTrainer
 from .token_losses import EPSILON, IGNORED, visual_token_weights
 
 PARTS = ("vision", "projector", "language")
 
 
 @dataclass
-class CALArguments(TrainingArguments):
+class CALArguments(TermArguments):
     """CAL's recipe for instruction tuning.
 
-    These defaults differ from `TrainingArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of
-    warm-up; `remove_unused_columns` and `logging_nan_inf_filter` are off, evaluation computes losses only. The papers'
-    global batch is 128 rows (256 for the projector stage, at a learning rate of 1e-3).
+    These defaults differ from `TermArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of warm-up, and
+    evaluation computes losses only. The papers' global batch is 128 rows (256 for the projector stage, at a learning
+    rate of 1e-3).
     """
 
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
     num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the data."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule after the warm-up."})
     warmup_steps: float = field(default=0.03, metadata={"help": "Linear warm-up: steps, or a share of all if below 1."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between two logs."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Our columns are no arguments of forward."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Non-finite losses stop the run instead."})
     prediction_loss_only: bool = field(default=True, metadata={"help": "Evaluation gathers no logits."})
     cal: bool = field(default=True, metadata={"help": "false: every token weighs 1, which is plain fine-tuning."})
     clamp: list[float] = field(
@@ -75,7 +72,6 @@ class CALArguments(TrainingArguments):
     group_by_modality: bool = field(
         default=False, metadata={"help": "Steps of rows with images or of text alone, of like length."}
     )
-    on_bad_row: Literal["skip", "raise"] = field(default="skip", metadata={"help": "What a bad row does to the run."})
 
 
 class CALTrainer(TermTrainer):
@@ -97,8 +93,7 @@ class CALTrainer(TermTrainer):
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
-        encoder = PrefixEncoder if isinstance(processing_class, PaliGemmaProcessor) else ConversationEncoder
-        self._encode = encoder(processing_class, image_token_ids(model), args.max_length, args.on_long)
+        self._encode = conversation_encoder(model, processing_class, args.max_length, args.on_long)
         super().__init__(
             model,
             args,

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..data.conversation_encoding import image_token_ids
+
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")  # what a batch holds one value a token of, where it does
 FULL_ATTENTION = "full_attention"
 WINDOWED_ATTENTION = ("sliding_attention", "chunked_attention")
@@ -61,16 +63,6 @@ def watched_forward(
     """
     with watched(plain) as call:
         return model(**inputs, logits_to_keep=1, use_cache=False), call
-
-
-def image_token_ids(model: PreTrainedModel) -> list[int]:
-    """Ids of the tokens in whose place image and video features stand."""
-    ids = [getattr(model.config, name, None) for name in ("image_token_id", "video_token_id")]
-    if not any(isinstance(token, int) for token in ids):
-        raise ValueError(
-            f"the configuration of {type(model).__name__} names no image_token_id: CAL cannot find its images"
-        )
-    return [token for token in ids if isinstance(token, int)]
 
 
 def image_tokens(model: PreTrainedModel, input_ids: Tensor) -> Tensor:

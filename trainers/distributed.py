@@ -43,7 +43,7 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
         raise ValueError(f"all tensors must have as many rows, got {[len(tensor) for tensor in tensors]}")
     if world_size() == 1:
         return tensors
-    packed = torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)  # (rows, width)
+    packed = torch.cat([tensor[:, None].flatten(1) for tensor in tensors], dim=1)  # (rows, width)
     gathered = _GatherRows.apply(packed, _row_counts(packed))  # (all rows, width)
     widths = [math.prod(tensor.shape[1:]) for tensor in tensors]
     pieces = gathered.split(widths, dim=1)

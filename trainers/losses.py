@@ -4,7 +4,7 @@ Every embedding is L2-normalised, so dot products are cosines; every `logit_scal
 for CLIP) and multiplies them. Negatives are an axis, `(batch, negatives, dim)`, valid where `negative_mask` is 1: a
 masked negative takes part in no sum, no maximum and no gradient. No function here knows a model, a rank or a world
 size: hand over the rows of all processes and the value is that of the global batch. CAL's losses, on tokens instead of
-embeddings, are in `token_losses`.
+embeddings, are in `token_losses`; ComAlign's similarity stands beside its model, which scores with it.
 
 Shapes: B batch, K negatives a caption, D embedding width.
 """
@@ -25,6 +25,7 @@ __all__ = [
     "image_grounded_contrast",
     "intra_modal_contrast",
     "self_distillation",
+    "similarity_contrast",
     "text_grounded_contrast",
     "visual_token_weights",
     "weighted_next_token_loss",
@@ -290,6 +291,44 @@ def _dot(left: Tensor, right: Tensor) -> Tensor:
 def _own_dots(anchor: Tensor, negative: Tensor) -> Tensor:
     """Each row's dot products with its own negatives: `(B, D), (B, K, D) -> (B, K)`."""
     return torch.einsum("bd,bkd->bk", anchor, negative)
+
+
+def similarity_contrast(
+    image_to_text: Tensor, text_to_image: Tensor, logit_scale: Tensor, defined: Tensor | None = None
+) -> Tensor:
+    """Symmetric InfoNCE over similarities that need not be cosines, nor alike in both directions.
+
+    A pair that is not defined takes part in no softmax; a row whose own pair is not defined leaves the mean. The
+    objective of ComAlign is not published: this one, of a role or of the global embeddings, is ours.
+
+    Args:
+        image_to_text (`torch.Tensor` of shape `(B, B + N)`): Of each image with the B captions in the order of the
+            images, then with N further false ones.
+        text_to_image (`torch.Tensor` of shape `(B + N, B)`): Of each caption with each image; false ones are not asked.
+        logit_scale (`torch.Tensor` of shape `()` or `(1,)`): Multiplier of the similarities, > 0.
+        defined (`torch.BoolTensor` of shape `(B, B + N)`, *optional*): Pairs that have a similarity. Default: all.
+
+    Returns:
+        `torch.Tensor` of shape `()`: mean of both directions in nats, >= 0; 0 without a defined own pair.
+
+    Raises:
+        ValueError: If shapes disagree.
+    """
+    batch, texts = image_to_text.shape
+    defined = torch.ones_like(image_to_text).bool() if defined is None else defined.bool()
+    if texts < batch or text_to_image.shape != (texts, batch) or defined.shape != (batch, texts):
+        raise ValueError(
+            "image_to_text must be (B, B + N), text_to_image (B + N, B) and defined (B, B + N), "
+            f"got {tuple(image_to_text.shape)}, {tuple(text_to_image.shape)} and {tuple(defined.shape)}"
+        )
+    own = defined.diagonal()
+    target = torch.arange(batch, device=own.device)[own]
+    directions = ((image_to_text, defined), (text_to_image[:batch], defined[:, :batch].T))
+    losses = [
+        F.cross_entropy(_drop(logit_scale * similarity, pairs)[own], target, reduction="sum")
+        for similarity, pairs in directions
+    ]
+    return sum(losses) / (2 * own.sum().clamp_min(1))
 
 
 def _drop(logits: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,22 @@ from .checks import check_launch
 from .rows import IndexedRows
 
 
+@dataclass
+class TermArguments(TrainingArguments):
+    """Arguments of every trainer.
+
+    These defaults differ from `TrainingArguments`: logs come every 10 steps, `remove_unused_columns` and
+    `logging_nan_inf_filter` are off.
+    """
+
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two logs."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Our columns are no arguments of forward."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Non-finite losses stop the run instead."})
+    on_bad_row: Literal["skip", "raise"] = field(
+        default="skip", metadata={"help": "What a row that cannot be used does to the run."}
+    )
+
+
 class TermTrainer(Trainer):
     """What the trainers of all methods share, whatever they train.
 
@@ -27,7 +44,7 @@ class TermTrainer(Trainer):
 
     Args:
         model (`PreTrainedModel`): The model.
-        args (`TrainingArguments`): The recipe, with a field `on_bad_row`.
+        args (`TermArguments`): The recipe.
         train_dataset, eval_dataset: Map-style rows; for evaluation also a dictionary of several.
         kwargs: As for `transformers.Trainer`.
 
@@ -38,7 +55,7 @@ class TermTrainer(Trainer):
     def __init__(
         self,
         model: PreTrainedModel,
-        args: TrainingArguments,
+        args: TermArguments,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         **kwargs: Any,
@@ -61,11 +78,11 @@ class TermTrainer(Trainer):
             self.remove_callback(ProgressCallback)
             self.add_callback(TermProgress())
 
-    def index_rows(self, rows: Any, args: TrainingArguments) -> IndexedRows:
+    def index_rows(self, rows: Any, args: TermArguments) -> IndexedRows:
         """The rows with their place and epoch; called before the Trainer is set up."""
         return IndexedRows(rows, args.on_bad_row)
 
-    def _indexed(self, rows: Any, args: TrainingArguments) -> Any:
+    def _indexed(self, rows: Any, args: TermArguments) -> Any:
         """Index rows, a dictionary of several, or none; a name stands for rows that are indexed already."""
         if isinstance(rows, dict):
             return {name: self._indexed(part, args) for name, part in rows.items()}

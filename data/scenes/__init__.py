@@ -1,7 +1,7 @@
 """The generated world: scenes, captions, negatives, questions and benchmarks, each a pure function of a seed."""
 
 from .captions import WEB_MIX, Caption, Mention, Statement, WebMix, full_caption, holds, web_caption
-from .components import Components, Entity, Relation, components
+from .components import Components, Entity, Relation, SceneComponentDataset, component_row, components
 from .conversations import SceneConversationDataset, scene_conversation
 from .dataset import SceneDataset, WebSceneDataset, sample_negatives, scene_row, web_row
 from .graph import COLOURS, HELD_OUT, PATTERNS, RELATIONS, SHAPES, SIZES, SPLITS, Scene, SceneObject, generate_scene
@@ -39,6 +39,7 @@ __all__ = [
     "Relation",
     "RetrievalItem",
     "Scene",
+    "SceneComponentDataset",
     "SceneConversationDataset",
     "SceneDataset",
     "SceneObject",
@@ -47,6 +48,7 @@ __all__ = [
     "WebSceneDataset",
     "ZeroShotItem",
     "ZeroShotLabel",
+    "component_row",
     "components",
     "composition_items",
     "full_caption",

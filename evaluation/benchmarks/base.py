@@ -17,8 +17,9 @@ class Benchmark(ABC):
     group of all images by all captions.
 
     Args:
-        images (sequence of path, bytes, `dict` or `PIL.Image.Image`): Images; repetitions cost nothing.
-        texts (sequence of `str`): Texts; repetitions cost nothing.
+        images (sequence of path, bytes, `dict`, `PIL.Image.Image` or `ImageCrop`): Images; repetitions cost nothing.
+        texts (sequence of `str` or `tuple[str, ...]`): Texts, or ensembles of prompts whose features are averaged;
+            repetitions cost nothing.
         image_groups (array of shape `(groups, I)`): Positions in `images`.
         text_groups (array of shape `(groups, C)`): Positions in `texts`.
         n_found (`int`): Items that can be scored.
@@ -29,16 +30,19 @@ class Benchmark(ABC):
         name (`str`): Key of the benchmark in results.
         suite (`str`): Title of the table that its scores belong to.
         columns (`dict[str, str]`): The scores that the table shows and the column title of each.
+        compares_texts (`bool`): Whether `score` also receives `text_scores`, an array of shape `(groups, C, C)`: the
+            cosine of every text with every text of its group.
     """
 
     name: ClassVar[str]
     suite: ClassVar[str]
     columns: ClassVar[dict[str, str]]
+    compares_texts: ClassVar[bool] = False
 
     def __init__(
         self,
         images: Sequence[Any],
-        texts: Sequence[str],
+        texts: Sequence[str | tuple[str, ...]],
         image_groups: np.ndarray,
         text_groups: np.ndarray,
         n_found: int,

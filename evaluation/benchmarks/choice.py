@@ -1,8 +1,9 @@
 """Choosing the true caption among false ones: the scorer that all such benchmarks share."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,13 @@ from ..baselines import blind_baselines
 from ..metrics import as_scores, bootstrap_interval, caption_choice
 from ..results import Score
 from .base import Benchmark
+from .coverage import FoundImages
+
+# The kinds of an average: a list whose kinds count equally, or named branches that count equally, each a tree.
+Tree = Sequence[str] | Mapping[str, "Tree"]
+
+# A kind of at least so many items on which a blind baseline earns so much is flagged: it does not test seeing.
+FLAGGED_ITEMS, FLAGGED_CREDIT = 30, 0.9
 
 
 def families_of_seven(kinds: Sequence[str]) -> dict[str, list[str]]:
@@ -37,7 +45,7 @@ class ChoiceItem:
     Args:
         key (`str`): Name of the item inside its kind.
         kind (`str`): What distinguishes the captions.
-        image (path, bytes, `dict` or `PIL.Image.Image`): The image.
+        image (path, bytes, `dict`, `PIL.Image.Image` or `ImageCrop`): The image.
         captions (`tuple[str, ...]`): The true caption, then the false ones; equally many in every item.
         cluster (`str`): Shared by items that are not independent, such as those of one image; intervals allow for it.
     """
@@ -53,35 +61,39 @@ class CaptionChoice(Benchmark):
     """A choice between captions, scored strictly (a tie is a miss), by kind and over families of kinds.
 
     Metrics: the accuracy of each kind, and for each family `<family>_micro` over items and `<family>_macro` over kinds.
+    A kind that a blind baseline all but solves is named in the notes, and so are kinds of a family without items.
 
     Args:
         items (sequence of `ChoiceItem`): At least one.
         training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
-        n_listed (`int`, optional): Items that the benchmark lists; by default all are found.
+        found (`FoundImages`, optional): Where the items' images were looked for; by default all listed items are there.
         notes (sequence of `str`): What a reader of the scores must know.
 
     Attributes:
-        families (mapping of `str` to kinds): Averages to form; a kind without items is left out of them.
+        families (mapping of `str` to `Tree`): Averages to form; a kind without items is left out of them.
+        missing_images (`list[str]`): Names of the images that were not found.
 
     Raises:
         ValueError: If there is no item.
     """
 
-    families: ClassVar[Mapping[str, Sequence[str]]]
+    families: Mapping[str, Tree]
 
     def __init__(
         self,
         items: Sequence[ChoiceItem],
         training_captions: Sequence[str] | None = None,
-        n_listed: int | None = None,
+        found: FoundImages | None = None,
         notes: Sequence[str] = (),
     ):
         if not items:
             raise ValueError(f"{self.name}: no items")
+        found = found or FoundImages(paths=[None] * len(items), missing=[], notes=[])
         self.items = list(items)
+        self.missing_images = found.missing
         self.kinds = np.array([item.kind for item in self.items])
         self.clusters = np.array([item.cluster for item in self.items])
-        self.baseline_scores = blind_baselines([item.captions for item in self.items], training_captions)
+        self.baseline_scores = self.blind_scores(training_captions)
         texts = [caption for item in self.items for caption in item.captions]
         super().__init__(
             images=[item.image for item in self.items],
@@ -89,35 +101,35 @@ class CaptionChoice(Benchmark):
             image_groups=np.arange(len(self.items))[:, None],
             text_groups=np.arange(len(texts)).reshape(len(self.items), -1),
             n_found=len(self.items),
-            n_listed=n_listed,
-            notes=notes,
+            n_listed=len(found.paths),
+            notes=[*notes, *found.notes, *self._empty_kinds(), *self._solved_blind()],
         )
+
+    def blind_scores(self, training_captions: Sequence[str] | None) -> dict[str, np.ndarray]:
+        """Score the captions without their images: by name of the baseline, an array of shape `(items, captions)`."""
+        return blind_baselines([item.captions for item in self.items], training_captions)
+
+    def with_baseline(self, name: str, scores: np.ndarray) -> "CaptionChoice":
+        """Return the same choice with one more blind baseline.
+
+        Args:
+            name (`str`): Of the baseline.
+            scores (`numpy.ndarray` of shape `(items, captions)`): What it makes of the captions.
+        """
+        other = copy(self)
+        other.baseline_scores = {**self.baseline_scores, name: scores}
+        return other
+
+    def options(self, scores: np.ndarray) -> np.ndarray:
+        """Turn the scores of the captions, `(items, captions)`, into those of the options, the right one first."""
+        return scores
 
     def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
         """Score the choices; see `Benchmark.score`."""
         scores = as_scores(scores)[:, :, 0]  # (items, captions)
-        correct = scores[:, 0] > scores[:, 1:].max(axis=1)
-        chosen = choice_accuracies(scores, self.kinds, self.families)
-        blind = {
-            name: choice_accuracies(blind_scores, self.kinds, self.families)
-            for name, blind_scores in self.baseline_scores.items()
-        }
-        metrics = {
-            name: Score(
-                value=chosen[name]["strict"],
-                n=chosen[name]["n"],
-                interval=bootstrap_interval(
-                    correct[pool.items],
-                    groups=self.kinds[pool.items] if pool.macro else None,
-                    clusters=self.clusters[pool.items],
-                ),
-                chance=1 / scores.shape[1],
-                tie_rate=chosen[name]["tie_rate"],
-                half_credit=chosen[name]["half_credit"],
-                baselines={baseline: accuracies[name] for baseline, accuracies in blind.items()},
-            )
-            for name, pool in _pools(self.kinds, self.families).items()
-        }
+        options = self.options(scores)
+        blind = {name: self.options(blind_scores) for name, blind_scores in self.baseline_scores.items()}
+        metrics = score_choices(options, blind, self.kinds, self.clusters, self.families, chance=1 / scores.shape[1])
         rows = [
             {
                 "kind": item.kind,
@@ -126,57 +138,139 @@ class CaptionChoice(Benchmark):
                 "scores": row.tolist(),
                 "correct": bool(hit),
             }
-            for item, row, hit in zip(self.items, scores, correct, strict=True)
+            for item, row, hit in zip(self.items, scores, strictly_correct(options), strict=True)
         ]
         return metrics, rows
 
+    def _empty_kinds(self) -> list[str]:
+        """Note the kinds that averages leave out because no item is there."""
+        listed = {kind for tree in self.families.values() for kind in kind_shares(tree)}
+        empty = sorted(listed - set(self.kinds.tolist()))
+        return [f"averages leave out what has no items: {', '.join(empty)}"] if empty else []
 
-def choice_accuracies(
-    scores: np.ndarray, kinds: np.ndarray, families: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, float | int]]:
-    """Score choices by kind and over families of kinds.
+    def _solved_blind(self) -> list[str]:
+        """Note the kinds that a baseline all but solves without the image."""
+        return [
+            f"{kind} is nearly solved without the image: {100 * choice['half_credit']:.1f} % by {name}"
+            for name, blind_scores in self.baseline_scores.items()
+            for kind, choice in choice_accuracies(self.options(blind_scores), self.kinds, {}).items()
+            if choice["n"] >= FLAGGED_ITEMS and choice["half_credit"] >= FLAGGED_CREDIT
+        ]
+
+
+def strictly_correct(options: np.ndarray) -> np.ndarray:
+    """Say which items score highest with their first option, of `(items, options)`; a tie is a miss."""
+    return options[:, 0] > options[:, 1:].max(axis=1)
+
+
+def score_choices(
+    options: np.ndarray,
+    blind: Mapping[str, np.ndarray],
+    kinds: np.ndarray,
+    clusters: np.ndarray,
+    families: Mapping[str, Tree],
+    chance: float,
+) -> dict[str, Score]:
+    """Score choices and blind baselines by kind and over families of kinds, with intervals.
 
     Args:
-        scores (`numpy.ndarray` of shape `(items, captions)`): The true caption's score first.
+        options (`numpy.ndarray` of shape `(items, options)`): The right option's score first.
+        blind (mapping of `str` to `numpy.ndarray` of the same shape): Scores of each baseline.
         kinds (`numpy.ndarray` of shape `(items,)`): Kind of each item.
-        families (mapping of `str` to kinds): Averages to form.
+        clusters (`numpy.ndarray` of shape `(items,)`): Items with the same one are resampled together.
+        families (mapping of `str` to `Tree`): Averages to form.
+        chance (`float`): Expected accuracy of a random guess.
 
     Returns:
-        `dict`: what `caption_choice` returns, for each kind, `<family>_micro` (over items) and `<family>_macro` (the
-        mean over the family's kinds).
+        `dict`: a `Score` under each name that `choice_accuracies` gives.
     """
+    correct = strictly_correct(options)
+    chosen = choice_accuracies(options, kinds, families)
+    baselines = {name: choice_accuracies(scores, kinds, families) for name, scores in blind.items()}
     return {
-        name: _mean_choice([_choice(scores[pool.items & (kinds == kind)]) for kind in np.unique(kinds[pool.items])])
-        if pool.macro
-        else _choice(scores[pool.items])
+        name: Score(
+            value=chosen[name]["strict"],
+            n=chosen[name]["n"],
+            interval=bootstrap_interval(
+                correct[pool.items],
+                groups=kinds[pool.items] if pool.shares else None,
+                clusters=clusters[pool.items],
+                shares=pool.shares,
+            ),
+            chance=chance,
+            tie_rate=chosen[name]["tie_rate"],
+            half_credit=chosen[name]["half_credit"],
+            baselines={baseline: accuracies[name] for baseline, accuracies in baselines.items()},
+        )
         for name, pool in _pools(kinds, families).items()
     }
 
 
+def choice_accuracies(
+    options: np.ndarray, kinds: np.ndarray, families: Mapping[str, Tree]
+) -> dict[str, dict[str, float | int]]:
+    """Score choices by kind and over families of kinds.
+
+    Args:
+        options (`numpy.ndarray` of shape `(items, options)`): The right option's score first.
+        kinds (`numpy.ndarray` of shape `(items,)`): Kind of each item.
+        families (mapping of `str` to `Tree`): Averages to form.
+
+    Returns:
+        `dict`: what `caption_choice` returns, for each kind, `<family>_micro` (over items) and `<family>_macro` (the
+        mean over the family's kinds, branch by branch).
+    """
+    by_kind = {str(kind): _choice(options[kinds == kind]) for kind in dict.fromkeys(kinds)}
+    return {
+        name: _mean_choice(by_kind, pool.shares) if pool.shares else by_kind.get(name) or _choice(options[pool.items])
+        for name, pool in _pools(kinds, families).items()
+    }
+
+
+def kind_shares(tree: Tree, present: set[str] | None = None) -> dict[str, float]:
+    """Say how much each kind counts in a macro average.
+
+    Args:
+        tree (`Tree`): Kinds, or branches of them; what stands side by side counts equally.
+        present (`set[str]`, optional): Kinds that have items; others are left out, and branches without any too.
+
+    Returns:
+        `dict[str, float]`: share of each kind; they add up to 1, or there are none.
+    """
+    if isinstance(tree, Mapping):
+        branches = [shares for branch in tree.values() if (shares := kind_shares(branch, present))]
+    else:
+        branches = [{kind: 1.0} for kind in tree if present is None or kind in present]
+    return {kind: share / len(branches) for branch in branches for kind, share in branch.items()}
+
+
 class _Pool(NamedTuple):
-    """Items that are averaged together: `items` is a boolean mask; with `macro`, inside each kind first."""
+    """Items averaged together: `items` is a boolean mask; with `shares`, each kind counts that much."""
 
     items: np.ndarray
-    macro: bool
+    shares: dict[str, float] | None
 
 
-def _pools(kinds: np.ndarray, families: Mapping[str, Sequence[str]]) -> dict[str, _Pool]:
+def _pools(kinds: np.ndarray, families: Mapping[str, Tree]) -> dict[str, _Pool]:
     """Name every average: the kinds in the order of the items, then the families that have an item."""
-    pools = {str(kind): _Pool(kinds == kind, macro=False) for kind in dict.fromkeys(kinds)}
-    for family, members in families.items():
-        items = np.isin(kinds, members)
-        if items.any():
-            pools[f"{family}_micro"] = _Pool(items, macro=False)
-            pools[f"{family}_macro"] = _Pool(items, macro=True)
+    pools = {str(kind): _Pool(kinds == kind, shares=None) for kind in dict.fromkeys(kinds)}
+    present = set(pools)
+    for family, tree in families.items():
+        if shares := kind_shares(tree, present):
+            items = np.isin(kinds, list(shares))
+            pools[f"{family}_micro"] = _Pool(items, shares=None)
+            pools[f"{family}_macro"] = _Pool(items, shares=shares)
     return pools
 
 
-def _choice(scores: np.ndarray) -> dict[str, float | int]:
-    """Score the first caption against the best of the others."""
-    return caption_choice(scores[:, 0], scores[:, 1:].max(axis=1))
+def _choice(options: np.ndarray) -> dict[str, float | int]:
+    """Score the first option against the best of the others."""
+    return caption_choice(options[:, 0], options[:, 1:].max(axis=1))
 
 
-def _mean_choice(choices: list[dict[str, float | int]]) -> dict[str, float | int]:
-    """Average the shares of several choices, each counting once, and add up their items."""
-    means = {key: sum(choice[key] for choice in choices) / len(choices) for key in choices[0]}
-    return means | {"n": sum(choice["n"] for choice in choices)}
+def _mean_choice(choices: Mapping[str, dict[str, float | int]], shares: Mapping[str, float]) -> dict[str, float | int]:
+    """Average the rates of several kinds by their shares, and add up their items."""
+    rates = ("strict", "half_credit", "tie_rate")
+    weights = list(shares.values())
+    means = {rate: float(np.average([choices[kind][rate] for kind in shares], weights=weights)) for rate in rates}
+    return means | {"n": sum(choices[kind]["n"] for kind in shares)}

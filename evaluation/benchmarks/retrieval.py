@@ -21,10 +21,18 @@ class Retrieval(Benchmark):
         captions (sequence of `str`): Captions.
         image_of_caption (sequence of `int`): Position of the image that each caption describes.
         ks (sequence of `int`): Depths, >= 1.
+        n_listed (`int`, optional): Captions that the benchmark lists; by default all are found.
+        notes (sequence of `str`): What a reader of the scores must know.
     """
 
     def __init__(
-        self, images: Sequence[Any], captions: Sequence[str], image_of_caption: Sequence[int], ks: Sequence[int]
+        self,
+        images: Sequence[Any],
+        captions: Sequence[str],
+        image_of_caption: Sequence[int],
+        ks: Sequence[int],
+        n_listed: int | None = None,
+        notes: Sequence[str] = (),
     ):
         self.image_of_caption = np.asarray(image_of_caption)
         self.ks = tuple(ks)
@@ -34,16 +42,21 @@ class Retrieval(Benchmark):
             image_groups=np.arange(len(images))[None, :],
             text_groups=np.arange(len(captions))[None, :],
             n_found=len(captions),
+            n_listed=n_listed,
+            notes=notes,
         )
 
     def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
         """Score the retrieval; see `Benchmark.score`."""
         ranks = retrieval_ranks(scores[0].T, self.image_of_caption)
+        # Captions of one image are not independent queries.
+        clusters = {"image_to_text": None, "text_to_image": self.image_of_caption}
+        own_counts, images_of_count = np.unique(np.bincount(self.image_of_caption), return_counts=True)
         metrics = {}
         for k in self.ks:
             chances = {
-                "image_to_text": np.mean(
-                    [chance_recall(len(self.texts), own, k) for own in np.bincount(self.image_of_caption)]
+                "image_to_text": np.average(
+                    [chance_recall(len(self.texts), own, k) for own in own_counts.tolist()], weights=images_of_count
                 ),
                 "text_to_image": chance_recall(len(self.images), 1, k),
             }
@@ -52,7 +65,7 @@ class Retrieval(Benchmark):
                 metrics[f"{direction}_recall_{k}"] = Score(
                     value=float(hits.mean()),
                     n=len(hits),
-                    interval=bootstrap_interval(hits),
+                    interval=bootstrap_interval(hits, clusters=clusters[direction]),
                     chance=float(chances[direction]),
                 )
         rows = [

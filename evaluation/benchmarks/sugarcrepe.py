@@ -1,13 +1,13 @@
 """SugarCrepe: fluent hard negatives of seven kinds, for COCO val2017."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ...data.images import resolve_inside
 from .choice import CaptionChoice, ChoiceItem, columns_of_seven, families_of_seven
+from .coverage import find_images
+from .records import check_sizes, read_records
 
 SIZES = {
     "replace_obj": 1652,
@@ -18,7 +18,7 @@ SIZES = {
     "add_obj": 2062,
     "add_att": 692,
 }
-FIELDS = ("filename", "caption", "negative_caption")
+FIELDS = {"filename": str, "caption": str, "negative_caption": str}
 WITHDRAWN = "108"  # of swap_obj: wrong, removed upstream, still in old copies
 
 logger = logging.getLogger(__name__)
@@ -62,60 +62,23 @@ class SugarCrepe(CaptionChoice):
         minimum_coverage: float = 1.0,
         training_captions: Sequence[str] | None = None,
     ):
-        listed = {kind: _read(Path(annotations) / f"{kind}.json") for kind in SIZES}
-        notes = _check_sizes(listed, annotations)
-        n_listed = sum(map(len, listed.values()))
-        names = sorted({record["filename"] for records in listed.values() for record in records.values()})
-        paths = {name: resolve_inside(images, name) for name in names}
-        self.missing_images = [name for name, path in paths.items() if not path.is_file()]
-        missing = set(self.missing_images)
+        listed = {kind: read_records(Path(annotations) / f"{kind}.json", FIELDS) for kind in SIZES}
+        notes = _drop_withdrawn(listed["swap_obj"], annotations) + check_sizes(listed, SIZES, annotations)
+        records = [(kind, key, record) for kind, file in listed.items() for key, record in file.items()]
+        found = find_images([(images, record["filename"]) for _, _, record in records], minimum_coverage)
         items = [
-            ChoiceItem(
-                key=key,
-                kind=kind,
-                image=paths[record["filename"]],
-                captions=(record["caption"], record["negative_caption"]),
-                cluster=record["filename"],
-            )
-            for kind, records in listed.items()
-            for key, record in records.items()
-            if record["filename"] not in missing
+            ChoiceItem(key, kind, path, (record["caption"], record["negative_caption"]), cluster=record["filename"])
+            for (kind, key, record), path in zip(records, found.paths, strict=True)
+            if path is not None
         ]
-        if missing:
-            lost = (
-                f"{n_listed - len(items)} of {n_listed} items left out: {len(missing)} of {len(paths)} images are "
-                f"missing, such as {', '.join(self.missing_images[:5])}"
-            )
-            if len(items) < minimum_coverage * n_listed:
-                raise ValueError(f"{images}: {lost}; minimum_coverage is {minimum_coverage}")
-            notes.append(lost)
-        super().__init__(items, training_captions, n_listed, notes)
+        super().__init__(items, training_captions, found, notes)
 
 
-def _read(path: Path) -> dict[str, dict[str, str]]:
-    """Read one file and check that every item has the three fields."""
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    for key, record in records.items():
-        if not set(FIELDS) <= set(record):
-            raise ValueError(f"{path}, item {key!r}: fields {sorted(record)}; needs {', '.join(FIELDS)}")
-    return records
-
-
-def _check_sizes(listed: dict[str, dict], folder: str | Path) -> list[str]:
-    """Compare the numbers of items with the official ones; drop the withdrawn item; return what is to be noted."""
-    notes = []
-    if len(listed["swap_obj"]) == SIZES["swap_obj"] + 1 and WITHDRAWN in listed["swap_obj"]:
-        del listed["swap_obj"][WITHDRAWN]
-        notes.append(f"swap_obj has 246 items: an old copy; item {WITHDRAWN}, withdrawn upstream, is left out")
-        logger.warning("%s: %s", folder, notes[0])
-    sizes = {kind: len(records) for kind, records in listed.items()}
-    unexpected = {kind: size for kind, size in sizes.items() if size != SIZES[kind]}
-    if 0 < len(unexpected) < len(SIZES):
-        expected = {kind: SIZES[kind] for kind in unexpected}
-        raise ValueError(f"{folder}: {unexpected} items where the complete set has {expected}")
-    if unexpected:
-        notes.append(f"a subset: {sum(sizes.values())} of {sum(SIZES.values())} items of the complete set")
-    return notes
+def _drop_withdrawn(swap_obj: dict[str, dict], folder: str | Path) -> list[str]:
+    """Drop the item that was withdrawn upstream, if this is an old copy; return what is to be noted."""
+    if len(swap_obj) != SIZES["swap_obj"] + 1 or WITHDRAWN not in swap_obj:
+        return []
+    del swap_obj[WITHDRAWN]
+    note = f"swap_obj has 246 items: an old copy; item {WITHDRAWN}, withdrawn upstream, is left out"
+    logger.warning("%s: %s", folder, note)
+    return [note]

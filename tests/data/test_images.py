@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from compalign.data import images
-from compalign.data.images import UnreadableImage, check_image, open_image, resolve_inside
+from compalign.data.images import ImageCrop, UnreadableImage, check_image, open_image, resolve_inside
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:
@@ -166,3 +166,44 @@ def test_real_photographs_are_opened(shared):
     assert len(photographs) == 124
     assert all(min(check_image(path)) == 256 for path in photographs)
     assert open_image(photographs[0]).size == check_image(photographs[0])
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((10, 5, 30, 25), (10, 5, 30, 25)),
+        ((-7, -1.5, 30, 25), (0, 0, 30, 25)),
+        ((10, 5, 1e9, 40.5), (10, 5, 60, 40)),
+        ((10.9, 5.2, 29.1, 24.0), (10, 5, 30, 24)),
+        ((59.5, 39.5, 59.6, 39.6), (59, 39, 60, 40)),
+    ],
+)
+def test_a_crop_is_what_its_box_touches_inside_the_picture(picture, tmp_path, box, inside):
+    path = tmp_path / "picture.png"
+    picture.save(path)
+    for source in (picture, path, path.read_bytes()):
+        assert np.array_equal(open_image(ImageCrop(source, box)), picture.crop(inside))
+    assert np.array_equal(open_image(ImageCrop("picture.png", box), root=tmp_path), picture.crop(inside))
+
+
+def test_a_box_counts_from_the_upright_picture(picture):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = encoded(picture, "PNG", exif=exif)
+    upright = open_image(turned)
+    assert np.array_equal(open_image(ImageCrop(turned, (0, 45, 40, 60))), upright.crop((0, 45, 40, 60)))
+
+
+@pytest.mark.parametrize(
+    "box", [(60, 0, 70, 10), (-5, 0, 0, 10), (9, 9, 9, 20), (9, 20, 30, 9), (0, 0, float("nan"), 9), (1, 2, 3), None]
+)
+def test_a_box_with_nothing_inside_is_refused_by_name(picture, tmp_path, box):
+    path = tmp_path / "picture.png"
+    picture.save(path)
+    with pytest.raises(UnreadableImage, match=r"picture.png: box .* (holds nothing of its 60 x 40 pixels|is not left)"):
+        open_image(ImageCrop(path, box))
+
+
+def test_a_crop_of_a_missing_picture_is_refused_by_name(tmp_path):
+    with pytest.raises(UnreadableImage, match=r"absent.png: no such file"):
+        open_image(ImageCrop(tmp_path / "absent.png", (0, 0, 5, 5)))

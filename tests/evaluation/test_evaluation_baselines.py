@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from compalign.evaluation import NgramLanguageModel, blind_baselines, caption_choice, chance_recall, shorter_text
+from compalign.evaluation.baselines import word_overlap
 
 # n, items won strictly by the shorter text, ties: counted on the released files, independently of this library.
 SHORTER_TEXT = {
@@ -31,6 +32,13 @@ def test_shorter_text_on_sugarcrepe_gives_the_known_integers(shared, kind):
 
 def test_shorter_text_wins_by_characters():
     assert shorter_text(["a b c", "abcdef", ""]).tolist() == [-5, -6, 0]
+
+
+def test_word_overlap_is_shared_words_over_all_words():
+    overlap = word_overlap(["A red bus.", "a bus, red", "a blue bus passes", "", "!"])
+    assert overlap[0].tolist() == [1, 1, 2 / 5, 0, 0]
+    assert (overlap == overlap.T).all()
+    assert overlap[3, 4] == 0
 
 
 def test_unigram_likelihood_is_the_smoothed_share_of_each_word():

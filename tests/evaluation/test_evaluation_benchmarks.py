@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from annotated import as_groups, touch_images
 
 from compalign.data.scenes import NEGATIVE_KINDS
 from compalign.evaluation import (
@@ -38,11 +39,6 @@ class Choice(CaptionChoice):
 
 def choice_items(kinds):
     return [ChoiceItem(str(k), kind, b"", ("true", "wrong", "false"), str(k)) for k, kind in enumerate(kinds)]
-
-
-def as_groups(scores):
-    """Scores of shape (items, captions) as a benchmark receives them, with an image axis."""
-    return np.asarray(scores, dtype=np.float32)[:, :, None]
 
 
 def test_choice_is_strict_against_the_best_false_caption_and_averages_both_ways():
@@ -179,7 +175,21 @@ def test_sugarcrepe_subset_is_read_whole_and_said_to_be_one(shared):
     benchmark = SugarCrepe(coco / "sugarcrepe", coco / "images_256")
     assert {str(kind): int((benchmark.kinds == kind).sum()) for kind in np.unique(benchmark.kinds)} == SUBSET
     assert (benchmark.n_found, benchmark.n_listed, len(set(benchmark.images))) == (255, 255, 50)
-    assert benchmark.notes == ["a subset: 255 of 7511 items of the complete set"]
+    assert benchmark.notes == [
+        "a subset: 255 of 7511 items of the complete set",
+        "add_obj is nearly solved without the image: 100.0 % by shorter text",
+    ]
+
+
+def test_sugarcrepe_flags_the_two_kinds_that_length_alone_solves(annotations, tmp_path):
+    files = [json.loads(path.read_text()).values() for path in annotations.glob("*.json")]
+    images = touch_images(tmp_path / "images", [record["filename"] for records in files for record in records])
+    benchmark = SugarCrepe(annotations, images)
+    assert (benchmark.n_found, len(set(benchmark.images)), len(set(benchmark.texts))) == (7511, 1560, 11_844)
+    assert benchmark.notes == [
+        "add_obj is nearly solved without the image: 99.0 % by shorter text",
+        "add_att is nearly solved without the image: 99.6 % by shorter text",
+    ]
 
 
 def test_sugarcrepe_averages_are_micro_inside_a_file_and_both_over_files(shared):
@@ -236,7 +246,7 @@ def test_sugarcrepe_refuses_a_file_name_that_leads_elsewhere(annotations, tmp_pa
 
 def test_sugarcrepe_names_the_file_and_the_item_that_are_damaged(annotations, tmp_path):
     edit(annotations / "swap_obj.json", lambda records: records["7"].pop("caption"))
-    with pytest.raises(ValueError, match=r"swap_obj\.json, item '7'.*needs filename, caption, negative_caption"):
+    with pytest.raises(ValueError, match=r"swap_obj\.json, item '7'.*needs filename \(str\), caption \(str\)"):
         SugarCrepe(annotations, tmp_path)
     (annotations / "swap_obj.json").write_text('{"0": ')
     with pytest.raises(ValueError, match=r"swap_obj\.json: not JSON"):

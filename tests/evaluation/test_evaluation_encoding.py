@@ -58,6 +58,29 @@ def test_scores_equal_one_at_a_time_encoding(model, processor, batch_size):
     np.testing.assert_allclose(encoded.scores(image_groups, text_groups), expected.numpy(), atol=2e-6)
 
 
+def test_text_scores_are_the_cosines_between_the_texts_of_a_group(model, processor):
+    images = [noise(0)]
+    groups = np.array([[0, 1, 2], [3, 4, 0]])
+    scores = encode(model, processor, images, TEXTS).text_scores(groups)
+    _, texts = plain_features(model, processor, images, TEXTS)
+    np.testing.assert_allclose(scores, torch.einsum("ncd,nkd->nck", texts[groups], texts[groups]), atol=2e-6)
+    assert scores[1, 1, 2] == scores[1, 2, 1] == pytest.approx(1)  # "a dog" twice
+    assert scores.dtype == np.float32
+
+
+def test_a_cache_spares_the_second_evaluation_every_forward_and_changes_no_score(model, processor, counts, tmp_path):
+    images, groups = [noise(0), noise(1), noise(0)], (np.array([[0, 1]]), np.array([[0, 2, 4]]))
+    without = encode(model, processor, images, TEXTS)
+    first = encode(model, processor, images, TEXTS, cache=tmp_path)
+    counts.clear()
+    second = encode(model, processor, images, TEXTS, cache=tmp_path)
+    assert not counts
+    spared = {"images_encoded": 0, "image_batches": 0, "texts_encoded": 0, "text_batches": 0}
+    assert second.counts == first.counts | spared
+    for encoded in (first, second):
+        assert np.array_equal(encoded.scores(*groups), without.scores(*groups))
+
+
 def test_every_distinct_reference_is_encoded_and_decoded_once(model, processor, counts, tmp_path):
     path, twin = tmp_path / "a.png", tmp_path / "twin.png"
     path.write_bytes(png(noise(0)))

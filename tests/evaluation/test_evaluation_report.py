@@ -76,7 +76,7 @@ def test_a_score_of_zero_is_a_number():
 def test_suites_have_their_own_tables():
     other = results("base")
     other.benchmarks["sugarcrepe"] = BenchmarkResult(
-        "SugarCrepe", {"swap_att": "swap att"}, {"swap_att": score(0.64, blind=0.492)}, 7511, 255, "ghi", ["a subset"]
+        "SugarCrepe", {"swap_att": "swap att"}, {"swap_att": score(0.64, blind=0.492)}, 255, 255, "ghi", ["a subset"]
     )
     scenes, sugarcrepe = table([other]).split("### SugarCrepe")
     assert "swap att " not in scenes
@@ -88,6 +88,36 @@ def test_suites_have_their_own_tables():
         "chance": ["50.0"],
     }
     assert "base, sugarcrepe: a subset." in sugarcrepe
+
+
+def test_too_few_items_are_no_headline():
+    """95 of 100 are enough, 94 are not; what is refused says how many."""
+    rows = {}
+    for found in (94, 95):
+        part = results("part")
+        part.benchmarks["scenes_zero_shot"].n_listed, part.benchmarks["scenes_zero_shot"].n_found = 100, found
+        rows[found] = cells(table([part, results("whole")]))
+    assert rows[95]["part"][-1] == rows[95]["whole"][-1] == rows[94]["whole"][-1] == "82.5"
+    assert rows[94]["part"][-1] == "- (94 of 100)"
+    assert rows[94]["chance"][-1] == "1.6"
+
+
+def test_a_column_without_any_headline_has_no_baselines_either(tmp_path):
+    part = results("part")
+    for benchmark in part.benchmarks.values():
+        benchmark.n_listed, benchmark.n_found = 2100, 100
+    rows = cells(table([part]))
+    assert set(rows["part"]) == {"- (100 of 2,100)"}
+    assert set(rows["chance"]) == {"-"}
+    assert "blind: shorter text" not in rows
+    with pytest.raises(ValueError, match="none on enough of its items"):
+        plot_results([part], tmp_path / "figure.png")
+
+
+def test_notes_on_the_model_stand_below_the_table():
+    warned = results("warned")
+    warned.notes.append("gelu in the text tower")
+    assert "- warned: gelu in the text tower." in table([warned])
 
 
 @pytest.mark.parametrize("report", [table, lambda models: plot_results(models, "never-written.png")])

@@ -67,7 +67,10 @@ def test_entry_point_trains_on_photographs_and_its_model_is_evaluated(method, re
         name for name, value in before.named_parameters() if not torch.equal(value, model.get_parameter(name).data)
     ]
     assert len(moved) == len(list(before.named_parameters()))
-    flags = ["--sugarcrepe", str(photographs / "sugarcrepe"), "--images", str(photographs / "images_256")]
+    flags = [
+        "--benchmarks",
+        f"sugarcrepe:annotations={photographs / 'sugarcrepe'},images={photographs / 'images_256'}",
+    ]
     assert (
         cli.main(["evaluate", "--models", str(tmp_path / method), *flags, "--output_dir", str(tmp_path / "out")]) == 0
     )

@@ -25,9 +25,11 @@ from transformers import (
     LlavaProcessor,
     MllamaConfig,
     PaliGemmaConfig,
+    PaliGemmaProcessor,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2VLConfig,
+    SiglipImageProcessorPil,
     SmolVLMConfig,
 )
 
@@ -91,6 +93,15 @@ def make_processor(family: str) -> LlavaProcessor | LlavaNextProcessor:
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def make_paligemma_processor() -> PaliGemmaProcessor:
+    """PaliGemma's real processor, which has no chat template; the model's embeddings must be resized for it."""
+    vocabulary, merges = train_tokenizer()
+    tokenizer = LlamaTokenizer(vocabulary, merges, pad_token="<pad>", extra_special_tokens={"image_token": "<image>"})
+    images = SiglipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    images.image_seq_length = SIDE**2
+    return PaliGemmaProcessor(images, tokenizer)
 
 
 TRANSFORMER = {

@@ -23,12 +23,8 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from compalign.trainers.conversation_collator import (
-    ConversationCollator,
-    ConversationEncoder,
-    ConversationRows,
-    concatenate_padded,
-)
+from compalign.data.conversation_encoding import ConversationEncoder
+from compalign.trainers.conversation_collator import ConversationCollator, ConversationRows, concatenate_padded
 
 IGNORED = -100
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 40, 72, 3), dtype=np.uint8)

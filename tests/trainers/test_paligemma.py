@@ -4,22 +4,17 @@ import pytest
 import tiny_cal
 import tiny_multimodal as tiny
 import torch
-from transformers import LlamaTokenizer, PaliGemmaProcessor, SiglipImageProcessorPil
 
 from compalign.data.bad_rows import RowProblem
+from compalign.data.conversation_encoding import PrefixEncoder
 from compalign.trainers import CALArguments, CALTrainer
-from compalign.trainers.conversation_collator import PrefixEncoder
 
-IMAGE_TOKENS = (tiny.IMAGE_SIZE // tiny.PATCH) ** 2
+IMAGE_TOKENS = tiny.SIDE**2
 
 
 @pytest.fixture
 def processor():
-    vocabulary, merges = tiny.train_tokenizer()
-    tokenizer = LlamaTokenizer(vocabulary, merges, pad_token="<pad>", extra_special_tokens={"image_token": "<image>"})
-    images = SiglipImageProcessorPil(size={"height": tiny.IMAGE_SIZE, "width": tiny.IMAGE_SIZE})
-    images.image_seq_length = IMAGE_TOKENS
-    return PaliGemmaProcessor(images, tokenizer)
+    return tiny.make_paligemma_processor()
 
 
 def one_exchange(index=0):

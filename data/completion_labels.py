@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from ..data.bad_rows import RowProblem
-from ..data.conversation_formats import Message
-from .token_losses import IGNORED
+from .bad_rows import RowProblem
+from .conversation_formats import Message
 
 logger = logging.getLogger(__name__)
 
+IGNORED = -100  # the label of a token that is no part of an answer, which torch's cross-entropy leaves out
 Span = tuple[int, int]  # first character, and the one after the last
 
 

@@ -1,0 +1,229 @@
+"""The components of a caption: its noun phrases with their attributes, and what it says of two of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+from ..negatives.analysis import Analysis, Phrase, merge_phrases
+from ..negatives.lexicon import Lexicon, load_lexicon
+from ..negatives.tagging import PHRASE_ENDS, TextBlobTagger, Token
+from .rows import CaptionComponents
+
+Parser = Callable[[str], CaptionComponents]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a line."""
+    return frozenset(text.split())
+
+
+# Nouns that name no thing one could draw a box around.
+NO_THINGS = word_set(
+    "air area areas background back bottom center centre close color colors corner day daytime direction distance edge "
+    "end foreground front game half inside left lot lots middle motion next night nothing other others outside part "
+    "place position right shape side sides size something space style time top trick tricks type variety view way ways"
+)
+# What a caption calls itself ("a picture of a dog"), unless it is a picture on a wall.
+PICTURES = word_set("close-up closeup image photo photograph picture portrait scene shot")
+SHOWS = word_set("of with showing that where in")
+VAGUE = word_set("lot lots number variety assortment couple type types kind kinds sort")
+BREAKS = word_set(", ; : - and or but while as when where")
+CLAUSES = word_set("; but while as when where")
+BE = word_set("is are was were")
+MORE_COLOURS = word_set("aqua cyan indigo khaki magenta")  # the lexicon lists only colours that exclude each other
+RELATIVES = word_set("that which who")
+ACTORS = word_set("person animal vehicle")
+
+
+def extract(captions: Sequence[str], parser: Parser | None = None) -> list[CaptionComponents]:
+    """Take captions apart.
+
+    Args:
+        captions (sequence of `str`): True or negative captions, in English.
+        parser (`Callable[[str], CaptionComponents]`, *optional*): By default [`ChunkParser`], which needs no download;
+            [`SpacyParser`] follows a dependency parse.
+
+    Returns:
+        `list[CaptionComponents]`: Of each caption the entities and relations in order of appearance, none twice; lists
+        may be empty.
+    """
+    parser = default_parser() if parser is None else parser
+    return [parser(caption) for caption in captions]
+
+
+@cache
+def default_parser() -> "ChunkParser":
+    """The embedded parser, built once."""
+    return ChunkParser()
+
+
+class ChunkParser:
+    """Noun chunks and what links each to the next: a parse by word classes, with the lexicon of the negatives.
+
+    An entity is a noun phrase without its determiner. A relation is a verb, a preposition or both between two of them.
+    It belongs to the nearest phrase before it, save that a verb looks for one that can act ("a man with a bat hitting a
+    ball") and that joined phrases share it ("a cat and a dog on a bed"). Prepositional phrases are never attached
+    higher, so "a man eating pizza with a fork" gives "pizza with a fork".
+
+    Args:
+        tagger (`Callable[[str], list[Token]]`, *optional*): Part-of-speech tagger; [`TextBlobTagger`] by default.
+    """
+
+    def __init__(self, tagger: Callable[[str], list[Token]] | None = None):
+        self.tagger = TextBlobTagger() if tagger is None else tagger
+        self.lexicon = load_lexicon()
+        self.settings = {"kind": "chunks", "tagger": type(self.tagger).__name__}
+
+    def __call__(self, caption: str) -> CaptionComponents:
+        """Take one caption apart."""
+        tokens = merge_phrases(caption, self.tagger(caption), self.lexicon)
+        analysis = Analysis(caption, retagged(tokens, self.lexicon), self.lexicon)
+        phrases = things(analysis)
+        entities = [bare(analysis, phrase) for phrase in phrases if analysis.words[phrase.start] != "no"]
+        relations = [
+            f"{bare(analysis, subject)} {link} {words(analysis, target.start, target.end)}"
+            for subject, link, target in links(analysis, phrases)
+        ]
+        return CaptionComponents(caption, list(dict.fromkeys(entities)), list(dict.fromkeys(relations)))
+
+
+def retagged(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
+    """Tokens with the errors mended that cost whole phrases."""
+    tags = ["START", *("END" if token.text in {".", "!"} else token.tag for token in tokens), "END"]
+    for index, token in enumerate(tokens, start=1):
+        tags[index] = retag(token.text.lower(), *tags[index - 1 : index + 2], lexicon)
+    return [replace(token, tag=tag) for token, tag in zip(tokens, tags[1:-1], strict=True)]
+
+
+def retag(word: str, before: str, tag: str, after: str, lexicon: Lexicon) -> str:
+    """The tag of a word between two tagged neighbours, of which the first has been mended."""
+    participle, described = word.endswith(("ing", "ed")), before in {"DET", "ADJ", "NUM"}
+    if tag == "NOUN" and word in MORE_COLOURS and after in {"NOUN", "VERB", "ADJ"}:
+        return "ADJ"  # "a cyan cross"
+    if tag == "VERB" and described and after == "VERB" and word.endswith("ed"):
+        return "ADJ"  # "a dotted cross"
+    if tag == "VERB" and before == "ADJ" and not participle:
+        return "NOUN"
+    if tag == "ADJ" and described and after in {"ADP", "END"} and not participle:
+        return "NOUN"  # "on a wooden platter"
+    if tag == "NOUN" and before in {"NOUN", "VERB"} and after in PHRASE_ENDS and word.endswith("ing"):
+        return tag if word in lexicon.objects.readings else "VERB"  # "people skiing down a hill"
+    return tag
+
+
+def words(caption: Analysis, start: int, end: int) -> str:
+    """The tokens from `start` to `end - 1` in small letters, with single spaces."""
+    text = caption.text[caption.tokens[start].start : caption.tokens[end - 1].end]
+    return " ".join(text.lower().split())
+
+
+def bare(caption: Analysis, phrase: Phrase) -> str:
+    """A noun phrase without its determiners and without "a lot of"."""
+    start = phrase.start
+    while start < phrase.head:
+        word = caption.words[start]
+        if word in VAGUE and caption.words[start + 1] == "of" and start + 2 < phrase.end:
+            start += 2
+        elif word in caption.lexicon.words["determiners"]:
+            start += 1
+        else:
+            break
+    return words(caption, start, phrase.end)
+
+
+def things(caption: Analysis) -> list[Phrase]:
+    """The noun phrases that name something to be seen."""
+
+    def is_thing(phrase: Phrase) -> bool:
+        head, following = caption.words[phrase.head], caption.words[phrase.end : phrase.end + 1]
+        frame = head in PICTURES and phrase is caption.phrases[0] and not SHOWS.isdisjoint(following)
+        compound = phrase.head > phrase.start and caption.tag(phrase.head - 1) == "NOUN"  # "a parking space"
+        return (compound or head not in NO_THINGS) and not frame
+
+    return [phrase for phrase in caption.phrases if is_thing(phrase)]
+
+
+def links(caption: Analysis, phrases: list[Phrase]) -> list[tuple[Phrase, str, Phrase]]:
+    """What a caption says of two of its phrases, as (subject, words between, object)."""
+    found: list[tuple[Phrase, str, Phrase]] = []
+    group = clause = phrases[:1]  # the phrases joined to the one before the link, and those that begin the clause
+    for index, target in enumerate(phrases[1:], start=1):
+        before = phrases[index - 1]
+        gap = range(before.end, target.start)
+        if is_list(caption, gap):
+            found += shared_object(caption, found, before, phrases, index)
+            clause = [*group, target] if clause == group else clause
+            group = [*group, target]
+            continue
+        if fronted(caption, before, gap, index):
+            found.append((target, words(caption, 0, before.start), before))
+            group = clause = [target]
+            continue
+        link, broken = predicate(caption, gap)
+        if link:
+            text = " ".join(words(caption, position, position + 1) for position in link)
+            if broken and caption.tag(link[0]) == "ADP":
+                subjects = [subject for subject, _, other in found if other == before]
+            elif caption.words[gap[0]] in BE:
+                subjects = clause
+            elif caption.words[gap[0]] in RELATIVES:
+                subjects = group
+            elif caption.tag(link[0]) == "VERB" and not caption.words[link[0]].endswith("ed"):
+                subjects = actors(caption, group, phrases[:index], clause if broken else group)
+            else:
+                subjects = [before] if text == "of" else group
+            found += [(subject, text, target) for subject in subjects]
+        group = [target]
+        if not CLAUSES.isdisjoint(caption.words[position] for position in gap):
+            clause = group
+    return found
+
+
+def fronted(caption: Analysis, before: Phrase, gap: range, index: int) -> bool:
+    """Whether a caption begins with a place ("above a star there is a circle")."""
+    if index != 1 or not before.start or any(caption.tag(position) != "ADP" for position in range(before.start)):
+        return False
+    following = [caption.words[position] for position in gap]
+    return following[:1] == [","] or "there" in following
+
+
+def is_list(caption: Analysis, gap: range) -> bool:
+    """Whether two phrases are only joined ("a cat, a dog and a bird")."""
+    return len(gap) > 0 and all(caption.words[position] in {",", "and", "or", "&"} for position in gap)
+
+
+def shared_object(
+    caption: Analysis, found: list[tuple[Phrase, str, Phrase]], before: Phrase, phrases: list[Phrase], index: int
+) -> list[tuple[Phrase, str, Phrase]]:
+    """The relations that a joined phrase takes over ("a table with a cup and a plate"), if it has none of its own."""
+    if index + 1 < len(phrases):
+        gap = range(phrases[index].end, phrases[index + 1].start)
+        if not is_list(caption, gap) and predicate(caption, gap)[0]:
+            return []
+    return [(subject, link, phrases[index]) for subject, link, target in found if target == before]
+
+
+def predicate(caption: Analysis, gap: range) -> tuple[list[int], bool]:
+    """The positions of the verb or preposition between two phrases, none if they are unrelated; whether after a break.
+
+    What stands before an "and", a "while" or a comma belongs to the phrase before. ", with" begins a new thought.
+    """
+    breaks = [position for position in gap if caption.words[position] in BREAKS]
+    link = [position for position in gap if not breaks or position > breaks[-1]]
+    auxiliaries = caption.lexicon.words["auxiliaries"]
+    while link and (caption.words[link[0]] in RELATIVES or (len(link) > 1 and caption.words[link[0]] in auxiliaries)):
+        link = link[1:]
+    spoken = [position for position in link if caption.tag(position) in {"VERB", "ADP"}]
+    if not spoken or caption.words[link[0]] in BE:
+        return [], bool(breaks)
+    if breaks and caption.words[link[0]] == "with":
+        return [], True
+    return link[link.index(spoken[0]) :], bool(breaks)
+
+
+def actors(caption: Analysis, group: list[Phrase], before: list[Phrase], otherwise: list[Phrase]) -> list[Phrase]:
+    """Who can do what a verb says: the phrases joined before it, or else the last one that can act, if any can."""
+    if any(caption.category(phrase) in ACTORS for phrase in group):
+        return group
+    able = [phrase for phrase in before if caption.category(phrase) in ACTORS]
+    return able[-1:] or otherwise

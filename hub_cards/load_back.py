@@ -1,0 +1,112 @@
+"""What a folder holds, as a downloader sees it: weights and answers of the model that the Auto classes make of it.
+
+    python -I load_back.py FOLDER ANSWERS.safetensors
+
+As a program it runs where compalign cannot be imported; so this file imports nothing of ours.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+CAPTIONS = ["a red circle above a blue star", "a blue circle"]
+
+
+class Fingerprint(NamedTuple):
+    """What a model is and answers.
+
+    Args:
+        weights (`dict[str, str]`): SHA-256 of each tensor of the state dictionary, with its type and shape.
+        answers (`dict[str, torch.Tensor]`): Tensors of its output on the fixed input.
+    """
+
+    weights: dict[str, str]
+    answers: dict[str, Tensor]
+
+
+def load_model(folder: str | Path) -> torch.nn.Module:
+    """Load a model, or an adapter over its base, with the Auto class that fits it.
+
+    Raises:
+        ValueError: If a weight is missing, left over, or of another shape.
+    """
+    config = transformers.AutoConfig.from_pretrained(base_of(folder), trust_remote_code=True)
+    auto_class = getattr(transformers, auto_class_name(config))
+    model, loaded = auto_class.from_pretrained(
+        folder, trust_remote_code=True, dtype="auto", use_safetensors=True, output_loading_info=True
+    )
+    wrong = {kind: sorted(map(str, keys)) for kind, keys in loaded.items() if keys}
+    if wrong:
+        raise ValueError(f"weights do not fit the model: {json.dumps(wrong)}")
+    return model
+
+
+def load_processor(folder: str | Path) -> transformers.ProcessorMixin:
+    """Load the processor that lies beside a model; that of its base, where an adapter has none."""
+    beside = any(Path(folder, name).exists() for name in PROCESSOR_FILES)
+    return transformers.AutoProcessor.from_pretrained(folder if beside else base_of(folder), trust_remote_code=True)
+
+
+def base_of(folder: str | Path) -> str | Path:
+    """Where the configuration is: in the folder, or with the base of an adapter."""
+    adapter = Path(folder, "adapter_config.json")
+    if Path(folder, "config.json").exists() or not adapter.exists():
+        return folder
+    return json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def auto_class_name(config: transformers.PretrainedConfig) -> str:
+    """The Auto class that the folder names, or that its kind of model needs."""
+    named = [name for name in getattr(config, "auto_map", None) or {} if name != "AutoConfig"]
+    if named:
+        return named[0]
+    reads_images = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return "AutoModelForImageTextToText" if reads_images else "AutoModel"
+
+
+def fingerprint(model: torch.nn.Module, processor: transformers.ProcessorMixin) -> Fingerprint:
+    """Hash the weights of a model, and ask it about a fixed image."""
+    weights = {name: _digest(tensor) for name, tensor in model.state_dict().items()}
+    training = model.training
+    with torch.inference_mode():
+        output = model.eval()(**fixed_inputs(processor).to(model.device))
+    model.train(training)
+    # Safetensors refuses tensors that share memory.
+    answers = {name: value.cpu().clone() for name, value in output.items() if isinstance(value, Tensor)}
+    return Fingerprint(weights, answers)
+
+
+def fixed_inputs(processor: transformers.ProcessorMixin) -> transformers.BatchFeature:
+    """Two captions of an image, or a question about it where the processor knows conversations."""
+    image = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
+    if processor.chat_template is None:
+        return processor(text=CAPTIONS, images=image, padding=True, truncation=True, return_tensors="pt")
+    question = [{"type": "image", "image": image}, {"type": "text", "text": "What is it?"}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+
+
+def _digest(tensor: Tensor) -> str:
+    """Hash of a tensor's type, shape and bytes."""
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode() + content.tobytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.modules["compalign"] = None  # an import of it fails from here on
+    found = fingerprint(load_model(sys.argv[1]), load_processor(sys.argv[1]))
+    save_file(found.answers, sys.argv[2], {"weights": json.dumps(found.weights)})

@@ -1,0 +1,17 @@
+"""ComAlign's heads over a frozen dual encoder, the processor of their inputs, and how images and texts are compared."""
+
+from .configuration_comalign import ComAlignConfig
+from .modeling_comalign import ComAlignModel, ComAlignOutput
+from .processing_comalign import ComAlignProcessor
+from .similarity import component_similarity, defined_pairs, mean_score, released_score
+
+__all__ = [
+    "ComAlignConfig",
+    "ComAlignModel",
+    "ComAlignOutput",
+    "ComAlignProcessor",
+    "component_similarity",
+    "defined_pairs",
+    "mean_score",
+    "released_score",
+]
