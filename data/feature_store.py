@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from .disk import flush
 
 logger = logging.getLogger(__name__)
 
@@ -297,17 +298,8 @@ def _published(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
-        _flush(part)
+        flush(part)
         part.rename(path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Ask the system to write a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ..data.disk import flush
+
 STAGING = ".saving-checkpoint"  # hidden, so that no search for "checkpoint-*" can take it for a finished one
 
 
@@ -22,20 +24,11 @@ def publish(staged: str, final: str) -> None:
     """
     for path in Path(staged).rglob("*"):
         if path.is_file():
-            _flush(path)
+            flush(path)
     replaced = Path(staged).with_name(f"{STAGING}-replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if os.path.exists(final):
         os.rename(final, replaced)
     os.rename(staged, final)
-    _flush(Path(final).parent)
+    flush(Path(final).parent)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Ask the system to write a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

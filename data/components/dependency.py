@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..negatives.tagging import load_spacy
 from .rows import CaptionComponents
 from .text import NO_THINGS
 
@@ -24,14 +25,7 @@ class SpacyParser:
     """
 
     def __init__(self, pipeline: str = "en_core_web_sm"):
-        try:
-            import spacy
-        except ImportError as error:
-            raise ImportError("SpacyParser needs spaCy: pip install compalign[negatives]") from error
-        try:
-            self.pipeline = spacy.load(pipeline, exclude=["ner", "lemmatizer"])
-        except OSError as error:
-            raise ValueError(f"no spaCy pipeline {pipeline!r}: python -m spacy download {pipeline}") from error
+        self.pipeline = load_spacy(pipeline)
         if "parser" not in self.pipeline.pipe_names:
             raise ValueError(f"the spaCy pipeline {pipeline!r} has no parser; it has {self.pipeline.pipe_names}")
         self.settings = {"kind": "spacy", "pipeline": pipeline, "version": self.pipeline.meta["version"]}

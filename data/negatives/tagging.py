@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from .lexicon import Lexicon, load_lexicon
 
@@ -63,6 +64,23 @@ class TextBlobTagger:
         return [Token(caption[start:end], start, end, tag) for (start, end), tag in zip(spans, tags, strict=True)]
 
 
+def load_spacy(pipeline: str) -> Any:
+    """Load a spaCy pipeline by its name or path, without what neither tags nor parses need.
+
+    Raises:
+        ImportError: If spaCy is missing.
+        ValueError: If the pipeline is not installed.
+    """
+    try:
+        import spacy
+    except ImportError as error:
+        raise ImportError("a spaCy pipeline needs spaCy: pip install compalign[negatives]") from error
+    try:
+        return spacy.load(pipeline, exclude=["ner", "lemmatizer"])
+    except OSError as error:
+        raise ValueError(f"no spaCy pipeline {pipeline!r}: python -m spacy download {pipeline}") from error
+
+
 class SpacyTagger:
     """A spaCy pipeline as the tagger; the better parser where one is installed.
 
@@ -75,14 +93,7 @@ class SpacyTagger:
     """
 
     def __init__(self, pipeline: str = "en_core_web_sm"):
-        try:
-            import spacy
-        except ImportError as error:
-            raise ImportError("SpacyTagger needs spaCy: pip install compalign[negatives]") from error
-        try:
-            self.pipeline = spacy.load(pipeline, exclude=["ner", "lemmatizer"])
-        except OSError as error:
-            raise ValueError(f"no spaCy pipeline {pipeline!r}: python -m spacy download {pipeline}") from error
+        self.pipeline = load_spacy(pipeline)
         self.possessives = load_lexicon().words["possessives"]
 
     def __call__(self, caption: str) -> list[Token]:
