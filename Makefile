@@ -36,7 +36,7 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable ".[dev,deepspeed,qlora,eval]"
+	$(PIP) --editable ".[dev,deepspeed,qlora,eval,space,browser]"
 	touch $@
 
 clean:

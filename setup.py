@@ -28,6 +28,8 @@ EXTRAS = {
     "hub": ["jinja2>=3.1"],
     "deepspeed": ["deepspeed>=0.18.9,<0.19.8"],
     "qlora": ["bitsandbytes>=0.48"],
+    "space": ["gradio>=6.31,<7"],
+    "browser": ["playwright>=1.55"],
     "dev": ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "ruff>=0.14", "setuptools>=77", "wheel>=0.45"],
 }
 
@@ -43,7 +45,7 @@ setup(
         "compalign.data.negatives": ["*.json"],
         "compalign.evaluation": ["*.json"],
         "compalign.evaluation.benchmarks": ["*.json"],
-        "compalign.hub_cards": ["*.md", "*.yaml", "released/*/*"],
+        "compalign.hub_cards": ["*.md", "*.yaml", "released/*/*", "space/*"],
         "compalign.trainers": ["templates/*.jinja"],
         "compalign.scripts": ["recipes/*.yaml", "deepspeed/*.json"],
     },

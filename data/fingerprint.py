@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .tokenization import caption_padding, text_length
 
 # Weights that the features of one tower do not depend on.
 _NOT_FOR_IMAGES = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
 _NOT_FOR_TEXTS = ("vision_model.", "visual_projection.", "logit_scale", "logit_bias")
-# Settings that say where a tower came from, not what it computes.
-_ORIGIN = ("_name_or_path", "transformers_version", "architectures", "dtype")
+# Settings that say where a tower or a processor came from, not what it computes.
+_ORIGIN = ("_name_or_path", "transformers_version", "architectures", "dtype", "auto_map", "processor_class")
 
 
 def encoder_fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, dict[str, Any]]:
@@ -39,15 +39,18 @@ def encoder_fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> di
             "of": "images",
             **common,
             "weights": _weights_hash(model, without=_NOT_FOR_IMAGES),
-            "tower": _settings(model.config.vision_config),
+            "tower": _settings(model.config.vision_config.to_dict()),
             # Its class tells the library that resizes, which the settings do not.
-            "preprocessing": {"class": type(image_processor).__name__, **json.loads(image_processor.to_json_string())},
+            "preprocessing": {
+                "class": type(image_processor).__name__,
+                **_settings(json.loads(image_processor.to_json_string())),
+            },
         },
         "texts": {
             "of": "texts",
             **common,
             "weights": _weights_hash(model, without=_NOT_FOR_TEXTS),
-            "tower": _settings(model.config.text_config),
+            "tower": _settings(model.config.text_config.to_dict()),
             "preprocessing": {
                 "class": type(tokenizer).__name__,
                 "tokenizer": _tokenizer_hash(tokenizer),
@@ -68,9 +71,9 @@ def _weights_hash(model: nn.Module, without: tuple[str, ...]) -> str:
     return content.hexdigest()
 
 
-def _settings(tower: PretrainedConfig) -> dict[str, Any]:
-    """The settings of a tower that change what it computes."""
-    return {name: value for name, value in tower.to_dict().items() if name not in _ORIGIN}
+def _settings(written: dict[str, Any]) -> dict[str, Any]:
+    """The settings that change what a tower or a processor computes."""
+    return {name: value for name, value in written.items() if name not in _ORIGIN}
 
 
 def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -12,11 +12,11 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
+from ..evaluation.benchmarks.scene_questions import SceneQuestions
 from ..evaluation.report import table
 from ..evaluation.results import Results, Score
 
 FOLDER = files(__package__)
-TASK = "zero-shot-image-classification"
 # A card is public and a recipe holds paths, names and tokens: it shows these, the method's own, and nothing else.
 SHOWN_ARGUMENTS = (
     "num_train_epochs",
@@ -63,13 +63,14 @@ def render_card(
     base_model: str | None = None,
     datasets: Sequence[str] = (),
     data: str | None = None,
+    chart: str | None = None,
 ) -> str:
     """Render the card of a trained model.
 
     Of a path only the last part is shown, and of the recipe only the arguments that say how the model was trained.
 
     Args:
-        method (`str`): `"base"`, `"negclip"`, `"ceclip"` or `"degla"`.
+        method (`str`): `"base"`, `"negclip"`, `"ceclip"`, `"degla"`, `"comalign"` or `"cal"`.
         results (`Results`, or sequence of them): Of this model; after it, models to print beside it.
         recipe (mapping of `str` to values): Training arguments that were set, as a YAML recipe or `args.to_dict()` has
             them.
@@ -78,6 +79,7 @@ def render_card(
         base_model (`str`, optional): Hub id of the model that training started from.
         datasets (sequence of `str`): Hub ids of the training data.
         data (`str`, optional): What the training data was, in a sentence.
+        chart (`str`, optional): File name of a picture of the scores that lies beside the card.
 
     Returns:
         `str`: Markdown with a YAML header, ready to be a `README.md`.
@@ -98,24 +100,28 @@ def render_card(
     metadata = ModelCardData(
         license=facts["license"],
         library_name="transformers",
-        pipeline_tag=TASK,
+        pipeline_tag=facts["pipeline_tag"],
         tags=facts["tags"],
         base_model=base_model,
         datasets=list(datasets) or None,
         model_name=own.model,
-        eval_results=eval_results(own),
+        eval_results=eval_results(own, facts["pipeline_tag"]),
     )
+    scores = _score_rows(own, base)
     return _template().render(
         metadata=metadata.to_yaml(),
         facts=facts,
         results=own,
         has_base=base is not None,
         source=model_id or ".",
+        trust=", trust_remote_code=True" if facts["remote_code"] else "",
         base_model=base_model,
         datasets=datasets,
         data=data,
+        chart=chart,
         table=table([own, *beside] if base is None else [base, own, *beside]),
-        scores=_score_rows(own, base),
+        scores=scores,
+        abilities={ability for ability, *_ in scores[1:]},
         recipe=_recipe_rows(facts, recipe),
     )
 
@@ -141,10 +147,11 @@ def read_facts(method: str) -> dict[str, Any]:
 def _template() -> jinja2.Template:
     """The template, in which a missing value is an error rather than a gap."""
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (FOLDER / name).read_text(encoding="utf-8")),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["plain"] = _plain
-    return environment.from_string((FOLDER / "template.md").read_text(encoding="utf-8"))
+    return environment.get_template("template.md")
 
 
 def _without_path(results: Results) -> Results:
@@ -162,11 +169,11 @@ def shown_scores(results: Results) -> dict[tuple[str, str], Score]:
     }
 
 
-def eval_results(results: Results) -> list[EvalResult]:
-    """The shown scores as the Hub's evaluation metadata."""
+def eval_results(results: Results, task: str) -> list[EvalResult]:
+    """The shown scores as the Hub's evaluation metadata, under one of its tasks."""
     return [
         EvalResult(
-            task_type=TASK,
+            task_type=task,
             dataset_type=benchmark,
             dataset_name=f"{results.benchmarks[benchmark].suite} ({benchmark})",
             dataset_revision=results.benchmarks[benchmark].content_hash,
@@ -184,12 +191,18 @@ def _score_rows(own: Results, base: Results | None) -> list[list[str]]:
     header = ["ability", "benchmark", "score", *(model.model for model in models)]
     rows = [header if base is None else [*header, "change"]]
     for (benchmark, name), score in shown_scores(own).items():
-        # Only a choice between captions can end in a tie.
-        ability = "recognition" if score.tie_rate is None else "composition"
         compared = [shown_scores(model).get((benchmark, name)) for model in models]
-        row = [ability, benchmark, own.benchmarks[benchmark].columns[name], *map(interval, compared)]
+        row = [_ability(benchmark, score), benchmark, own.benchmarks[benchmark].columns[name], *map(interval, compared)]
         rows.append(row if base is None else [*row, _change(*compared)])
     return rows
+
+
+def _ability(benchmark: str, score: Score) -> str:
+    """What a score is about."""
+    if benchmark == SceneQuestions.name:
+        return "answers"
+    # Only a choice between captions can end in a tie.
+    return "recognition" if score.tie_rate is None else "composition"
 
 
 def _recipe_rows(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[list[str]]:

@@ -13,6 +13,7 @@ COMMANDS = {
     "negatives": "propose hard negative captions for a caption file",
     "publish": "publish a model or an adapter on the Hub",
     "score": "score captions of an image with any model, and show what the scores rest on",
+    "space": "serve a page that compares models on an image and its captions",
     "tokens": "show what an image adds to each token of a text",
 }
 

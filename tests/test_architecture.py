@@ -18,13 +18,15 @@ MAY_IMPORT = {
     "hub_cards": {"hub_cards", "evaluation"},
     "scripts": {"scripts", "modeling", "data", "trainers", "evaluation", "hub_cards"},
 }
-OPTIONAL = {"datasets", "evaluate", "deepspeed", "spacy", "torchvision"}
+OPTIONAL = {"datasets", "evaluate", "deepspeed", "gradio", "playwright", "spacy", "torchvision"}
 
 TREES = {
     path.relative_to(REPOSITORY): ast.parse(path.read_text())
     for folder in (*MAY_IMPORT, "tests")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
-    if not path.is_relative_to(REPOSITORY / "hub_cards" / "released")
+    if not any(
+        path.is_relative_to(REPOSITORY / "hub_cards" / folder) for folder in ("released", "space")
+    )  # for the Hub
 }
 LIBRARY = {path: tree for path, tree in TREES.items() if path.parts[0] != "tests"}
 # `evaluate` copies a metric's file and runs the copy, so that it has no package either.

@@ -47,9 +47,10 @@ def packaged_files(source: Path) -> list[Path]:
 
 
 def python_files(source: Path) -> list[Path]:
-    """The modules; released models may carry their own code, which is data to us."""
-    released = Path("hub_cards", "released")
-    return [path for path in packaged_files(source) if path.suffix == ".py" and not path.is_relative_to(released)]
+    """The modules; released models and the Space carry code of their own for the Hub, which is data to us."""
+    for_the_hub = tuple(Path("hub_cards", folder) for folder in ("released", "space"))
+    modules = [path for path in packaged_files(source) if path.suffix == ".py"]
+    return [path for path in modules if not any(path.is_relative_to(folder) for folder in for_the_hub)]
 
 
 @pytest.fixture(scope="module")

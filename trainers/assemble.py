@@ -68,7 +68,10 @@ def assemble_processor(
 
 
 def assemble_llava(
-    vision_tower: str, language_model: str | None, processor: LlavaProcessor | LlavaNextProcessor
+    vision_tower: str,
+    language_model: str | None,
+    processor: LlavaProcessor | LlavaNextProcessor,
+    language_layers: int = 4,
 ) -> PreTrainedModel:
     """A LLaVA (or LLaVA-NeXT, by the processor) with pretrained parts and a new projector, in float32.
 
@@ -77,10 +80,14 @@ def assemble_llava(
         language_model (`str`, *optional*): Causal language model of the Llama kind; by default a new one of two million
             parameters.
         processor: From `assemble_processor`.
+        language_layers (`int`): Layers of that new one.
     """
     tower = CLIPVisionModel.from_pretrained(vision_tower, dtype=torch.float32)
     tokenizer = processor.tokenizer
-    language = _small_language_model(tokenizer) if language_model is None else _extended(language_model, tokenizer)
+    if language_model is None:
+        language = _small_language_model(tokenizer, language_layers)
+    else:
+        language = _extended(language_model, tokenizer)
     vision, common = tower.config, {}
     anyres = isinstance(processor, LlavaNextProcessor)
     if anyres:
@@ -131,14 +138,14 @@ def _extended(language_model: str, tokenizer: PreTrainedTokenizerBase) -> PreTra
     return language
 
 
-def _small_language_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+def _small_language_model(tokenizer: PreTrainedTokenizerBase, layers: int) -> LlamaForCausalLM:
     """A new Llama that learns the generated world in minutes on a CPU."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=192,
             intermediate_size=512,
-            num_hidden_layers=4,
+            num_hidden_layers=layers,
             num_attention_heads=6,
             max_position_embeddings=512,
             bos_token_id=tokenizer.bos_token_id,

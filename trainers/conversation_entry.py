@@ -45,6 +45,7 @@ class ConversationModelArguments:
     language_model: str | None = field(
         default=None, metadata={"help": "Its language model; default: a small new one for the generated world."}
     )
+    language_layers: int = field(default=4, metadata={"help": "Layers of that small new one."})
     anyres: bool = field(default=False, metadata={"help": "Make it a LLaVA-NeXT, which tiles large images."})
     chat_template: str | None = field(
         default=None, metadata={"help": "Jinja file, where the processor has no template or none that ends an answer."}
@@ -82,7 +83,7 @@ def load_conversational_model(start: ConversationModelArguments, args: CALArgume
     if start.vision_tower is not None:
         set_seed(args.seed)
         with _without_zero3(args):
-            model = assemble_llava(start.vision_tower, start.language_model, processor)
+            model = assemble_llava(start.vision_tower, start.language_model, processor, start.language_layers)
     else:
         kind = AutoConfig.from_pretrained(start.model).model_type
         model_class = CAL_CLASSES.get(kind, AutoModelForImageTextToText)

@@ -1,0 +1,6 @@
+"""The Space on the Hub: the page of `compalign space`, closed to folders of its machine and to very large models."""
+
+from compalign.scripts.space import main
+
+if __name__ == "__main__":
+    main(["--folders", "false", "--most_gigabytes", "4", "--detector", "facebook/detr-resnet-50"])
