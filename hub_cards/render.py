@@ -169,7 +169,7 @@ def shown_scores(results: Results) -> dict[tuple[str, str], Score]:
     }
 
 
-def eval_results(results: Results, task: str) -> list[EvalResult]:
+def eval_results(results: Results, task: str = "zero-shot-image-classification") -> list[EvalResult]:
     """The shown scores as the Hub's evaluation metadata, under one of its tasks."""
     return [
         EvalResult(

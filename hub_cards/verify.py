@@ -94,7 +94,7 @@ def check_card(folder: str | Path, repo_id: str) -> list[Finding]:
 def _check_numbers(card: ModelCard, results: Results) -> list[Finding]:
     """Compare the numbers of a card's header and of its tables with the results."""
     written = {(entry.dataset_type, entry.metric_name): entry.metric_value for entry in card.data.eval_results or ()}
-    measured = {(entry.dataset_type, entry.metric_name): entry.metric_value for entry in eval_results(results, "")}
+    measured = {(entry.dataset_type, entry.metric_name): entry.metric_value for entry in eval_results(results)}
     findings = []
     if written != measured:
         differ = sorted({" ".join(key) for key, _ in written.items() ^ measured.items()})

@@ -138,7 +138,7 @@ def alternate(kinds: dict[str, Callable[[], None]], repeats: int) -> dict[str, f
 
 
 def count_flops(model: PreTrainedModel, batch: dict[str, Tensor], mode: str) -> int:
-    """Floating-point operations of one step's matrix products, forward and backward."""
+    """Floating-point operations of one step's matrix products, forward and backward; on a CPU without attention."""
     with FlopCounterMode(display=False) as counter:
         step(model, batch, mode)
     return counter.get_total_flops()

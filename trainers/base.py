@@ -149,7 +149,7 @@ class AlignmentTrainer(TermTrainer):
 
     @torch.no_grad()
     def after_optimizer_step(self) -> None:
-        """Keep the logit scale within CLIP's bounds, 1 and 100."""
-        self.accelerator.unwrap_model(self.model).logit_scale.clamp_(
-            0.0, torch.tensor(LARGEST_LOGIT_SCALE).log().item()
-        )
+        """Keep the logit scale within CLIP's bounds, 1 and 100; one that is frozen belongs to the base."""
+        scale = self.accelerator.unwrap_model(self.model).logit_scale
+        if scale.requires_grad:
+            scale.clamp_(0.0, torch.tensor(LARGEST_LOGIT_SCALE).log().item())

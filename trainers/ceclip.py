@@ -1,11 +1,17 @@
 """CE-CLIP: hard negatives, intra-modal contrast, and a cross-modal rank whose margins grow with the model."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from safetensors.torch import load_file, save_file
+
 from ..modeling import CECLIPModel
+from .adapters import is_adapted
 from .base import AlignmentArguments, AlignmentTrainer
 from .losses import clip_contrastive, cross_modal_rank, intra_modal_contrast
+
+THRESHOLD_FILE = "rank_threshold.safetensors"
 
 
 @dataclass
@@ -33,6 +39,9 @@ class CECLIPArguments(AlignmentArguments):
 
 class CECLIPTrainer(AlignmentTrainer):
     """Trains a `CECLIPModel`, whose `rank_threshold` buffer is the state of the curriculum.
+
+    Adapters are saved without buffers: their checkpoints hold the thresholds in a file of their own. No answer depends
+    on the thresholds, so a finished adapter does without them.
 
     Reference:
         Contrasting intra-modal and ranking cross-modal hard negatives, https://huggingface.co/papers/2306.08832.
@@ -86,3 +95,12 @@ class CECLIPTrainer(AlignmentTrainer):
             threshold.zero_()
         self._threshold_epoch = epoch
         return threshold
+
+    def save_extra_state(self, folder: str) -> None:
+        if is_adapted(self.model):
+            threshold = self.model.rank_threshold
+            save_file({"rank_threshold": threshold}, os.path.join(folder, THRESHOLD_FILE))
+
+    def load_extra_state(self, folder: str) -> None:
+        if is_adapted(self.model):
+            self.model.rank_threshold.copy_(load_file(os.path.join(folder, THRESHOLD_FILE))["rank_threshold"])

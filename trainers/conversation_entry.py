@@ -21,19 +21,17 @@ from transformers.integrations import deepspeed
 from ..data import load_conversations
 from ..data.scenes import SceneConversationDataset
 from ..modeling import LlavaCALForConditionalGeneration, LlavaNextCALForConditionalGeneration
+from .adapters import PROJECTORS, AdapterArguments, add_adapters
 from .assemble import assemble_llava, assemble_processor
 from .cal import CALArguments, CALTrainer, freeze_untrained
 
 CAL_CLASSES = {"llava": LlavaCALForConditionalGeneration, "llava_next": LlavaNextCALForConditionalGeneration}
-# Adapters on the language model only: bare names such as q_proj would match the vision tower too.
-LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-PROJECTOR = "multi_modal_projector"
 # QLoRA quantises the language model alone: what is trained in full and what is small stays as it is.
-NEVER_QUANTISED = [rf"(.*\.)?{part}" for part in ("vision_tower", "visual", "vision_model", PROJECTOR, "lm_head")]
+NEVER_QUANTISED = [rf"(.*\.)?{part}" for part in ("vision_tower", "visual", "vision_model", "lm_head", *PROJECTORS)]
 
 
 @dataclass
-class ConversationModelArguments:
+class ConversationModelArguments(AdapterArguments):
     """Where the weights come from, and how they are adapted."""
 
     model: str = field(
@@ -50,8 +48,10 @@ class ConversationModelArguments:
     chat_template: str | None = field(
         default=None, metadata={"help": "Jinja file, where the processor has no template or none that ends an answer."}
     )
-    lora_rank: int = field(default=0, metadata={"help": "Rank of LoRA adapters on the language model; 0: none."})
-    lora_alpha: int = field(default=16, metadata={"help": "LoRA's scale, divided by the rank."})
+    adapted: list[str] = field(
+        default_factory=lambda: ["text"],
+        metadata={"help": "Towers with adapters: text is the language model, vision the image tower."},
+    )
     load_in_4bit: bool = field(default=False, metadata={"help": "Quantise the frozen weights (QLoRA; bitsandbytes)."})
 
 
@@ -76,11 +76,13 @@ def load_conversational_model(start: ConversationModelArguments, args: CALArgume
     image-text-to-text model loads as it is.
 
     Raises:
-        ValueError: If 4-bit weights would be trained without adapters.
+        ValueError: If 4-bit weights would be trained without adapters, or an assembled model with them.
     """
     if start.load_in_4bit and not start.lora_rank:
         raise ValueError("load_in_4bit freezes the weights: set lora_rank to train adapters on them")
     if start.vision_tower is not None:
+        if start.lora_rank:
+            raise ValueError("adapters are saved without their base: save the assembled model, then adapt it by name")
         set_seed(args.seed)
         with _without_zero3(args):
             model = assemble_llava(start.vision_tower, start.language_model, processor, start.language_layers)
@@ -125,13 +127,12 @@ def _four_bits(args: CALArguments) -> BitsAndBytesConfig:
 
 
 def _with_adapters(model: PreTrainedModel, start: ConversationModelArguments, args: CALArguments) -> Any:
-    """The model with LoRA adapters on its language model; the projector is trained in full."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    """The model with adapters, its four-bit weights made ready for them."""
+    from peft import prepare_model_for_kbit_training
 
     if start.load_in_4bit:
         model = prepare_model_for_kbit_training(model, args.gradient_checkpointing)
-    targets = {"target_modules": LORA_TARGETS, "modules_to_save": [PROJECTOR]}
-    return get_peft_model(model, LoraConfig(r=start.lora_rank, lora_alpha=start.lora_alpha, **targets))
+    return add_adapters(model, start, args.seed)
 
 
 def load_conversational_processor(start: ConversationModelArguments) -> ProcessorMixin:

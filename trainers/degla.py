@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from .base import AlignmentArguments, AlignmentTrainer
 from .ema import ema_update, make_teacher
@@ -92,13 +93,25 @@ class DeGLATrainer(AlignmentTrainer):
     def after_optimizer_step(self) -> None:
         """Let the teacher follow (Eq. 6), then bound the student's logit scale, in the order of the release."""
         if self.teacher is not None:
-            student = self.accelerator.unwrap_model(self.model)
-            ema_update(list(self.teacher.parameters()), list(student.parameters()), self.args.teacher_decay)
+            teacher, student = zip(*self.averaged().values(), strict=True)
+            ema_update(teacher, student, self.args.teacher_decay)
         super().after_optimizer_step()
+
+    def averaged(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the teacher averages, by name, with what it follows: all that the student trains.
+
+        Of an adapted student these are the adapters, `A` and `B`, and not their products: the teacher's weights are
+        `EMA(B) EMA(A)` instead of `EMA(B A)`. The two are equal where one factor rests, and else differ by terms of
+        second order in how far the factors moved.
+        """
+        average = dict(self.teacher.named_parameters())
+        student = self.accelerator.unwrap_model(self.model).named_parameters()
+        return {name: (average[name], own) for name, own in student if own.requires_grad}
 
     def save_extra_state(self, folder: str) -> None:
         if self.teacher is not None:
-            save_file(dict(self.teacher.named_parameters()), os.path.join(folder, TEACHER_FILE))
+            tensors = {name: average for name, (average, _) in self.averaged().items()}
+            save_file(tensors, os.path.join(folder, TEACHER_FILE))
 
     def load_extra_state(self, folder: str) -> None:
         if self.teacher is None:

@@ -31,5 +31,10 @@ def ema_update(teacher: Sequence[Tensor], student: Sequence[Tensor], decay: floa
 
 
 def make_teacher(student: nn.Module) -> nn.Module:
-    """A frozen float32 copy of `student` in evaluation mode. Its buffers are never averaged."""
-    return copy.deepcopy(student).float().eval().requires_grad_(False)
+    """A frozen float32 copy of `student` in evaluation mode. Its buffers are never averaged.
+
+    What the student does not train it shares with the teacher, so that the teacher of an adapted model weighs no more
+    than the adapters. Half-precision weights are copied all the same.
+    """
+    shared = {id(own): own for own in student.parameters() if not own.requires_grad and own.dtype == torch.float32}
+    return copy.deepcopy(student, shared).float().eval().requires_grad_(False)

@@ -15,7 +15,6 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPProcessor,
-    PreTrainedModel,
     ProcessorMixin,
     set_seed,
 )
@@ -23,13 +22,14 @@ from transformers import (
 from ..data import NegativeGenerator, load_captions
 from ..data.negatives import CECLIP_KINDS, prepare
 from ..data.tokenization import clip_tokenizer_from_bpe
+from .adapters import AdapterArguments, add_adapters
 from .base import AlignmentArguments
 from .term_trainer import TermTrainer
 
 
 @dataclass
-class ModelArguments:
-    """Where the weights come from."""
+class ModelArguments(AdapterArguments):
+    """Where the weights come from, and whether they are adapted."""
 
     model: str = field(
         default="openai/clip-vit-base-patch32", metadata={"help": "Checkpoint to start from: a Hub id or a folder."}
@@ -54,16 +54,24 @@ class DataArguments:
     )
 
 
-def load_model(model_class: type, arguments: ModelArguments, **config: Any) -> PreTrainedModel:
-    """The model to train, in float32.
+def load_model(model_class: type, arguments: ModelArguments, seed: int, **config: Any) -> Any:
+    """The model to train, in float32, with the adapters that the recipe asks for.
 
     Args:
         model_class (`type`): `AutoModel` or one of our classes.
-        arguments (`ModelArguments`): Checkpoint, or random weights.
+        arguments (`ModelArguments`): Checkpoint, or random weights; adapters.
+        seed (`int`): Of random weights, which all processes have to draw alike.
         config: Fields of the configuration to set.
+
+    Raises:
+        ValueError: If random weights would be adapted.
     """
     if not arguments.from_scratch:
-        return model_class.from_pretrained(arguments.model, dtype=torch.float32, **config)
+        model = model_class.from_pretrained(arguments.model, dtype=torch.float32, **config)
+        return add_adapters(model, arguments, seed) if arguments.lora_rank else model
+    if arguments.lora_rank:
+        raise ValueError("adapters are saved without their base, and that of from_scratch is nowhere: set lora_rank=0")
+    set_seed(seed)
     if model_class is AutoModel:
         return AutoModel.from_config(CLIPConfig(**config))
     return model_class(model_class.config_class(**config))

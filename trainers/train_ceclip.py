@@ -27,7 +27,7 @@ def main() -> None:
     """Read the recipe, train, save."""
     start, data, args = parse_recipe(ModelArguments, DataArguments, CECLIPArguments, description=__doc__)
     trainer = CECLIPTrainer(
-        model=load_model(CECLIPModel, start, num_negatives=args.num_negatives),  # one threshold a negative
+        model=load_model(CECLIPModel, start, args.seed, num_negatives=args.num_negatives),  # one threshold each
         args=args,
         train_dataset=load_rows(data, args, typed=True),
         processing_class=load_processor(start),

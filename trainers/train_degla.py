@@ -28,7 +28,7 @@ def main() -> None:
     """Read the recipe, train, save."""
     start, data, args = parse_recipe(ModelArguments, DataArguments, DeGLAArguments, description=__doc__)
     trainer = DeGLATrainer(
-        model=load_model(DeGLACLIPModel, start),
+        model=load_model(DeGLACLIPModel, start, args.seed),
         args=args,
         train_dataset=load_rows(data, args),
         processing_class=load_processor(start),

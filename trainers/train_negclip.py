@@ -28,7 +28,7 @@ def main() -> None:
     """Read the recipe, train, save."""
     start, data, args = parse_recipe(ModelArguments, DataArguments, NegCLIPArguments, description=__doc__)
     trainer = NegCLIPTrainer(
-        model=load_model(AutoModel, start),
+        model=load_model(AutoModel, start, args.seed),
         args=args,
         train_dataset=load_rows(data, args),
         processing_class=load_processor(start),

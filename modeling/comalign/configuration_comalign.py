@@ -11,8 +11,9 @@ class ComAlignConfig(PreTrainedConfig):
     """Configuration of a [`ComAlignModel`]: the heads' sizes, and where their frozen dual encoder is found.
 
     Args:
-        backbone (`str`, *optional*): Hub id or folder of the frozen dual encoder (CLIP, SigLIP, ...). None where only
-            cached embeddings are ever given.
+        backbone (`str`, *optional*): Hub id or folder of the frozen dual encoder (CLIP, SigLIP, ...). A folder that
+            begins with a dot, such as "../clip", is looked for from the folder that the checkpoint was loaded from.
+            None where only cached embeddings are ever given.
         backbone_revision (`str`, *optional*): Its commit, branch or tag.
         hidden_size (`int`): Width of the frozen encoder's embeddings, and of the heads.
         num_hidden_layers (`int`): Transformer layers of a head.

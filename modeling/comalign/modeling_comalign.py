@@ -7,6 +7,7 @@ S = P + 1.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -195,7 +196,8 @@ class ComAlignModel(PreTrainedModel):
                 "config.backbone is None, so pixels and tokens cannot be embedded; set it to the Hub id or folder of "
                 "the frozen dual encoder, or give image_components, image_global, text_components and text_global"
             )
-        backbone = AutoModel.from_pretrained(self.config.backbone, revision=self.config.backbone_revision)
+        place = _from_checkpoint(self.config.backbone, self.config.name_or_path)
+        backbone = AutoModel.from_pretrained(place, revision=self.config.backbone_revision)
         return backbone.eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -337,6 +339,19 @@ class ComAlignModel(PreTrainedModel):
             f"{side}_embeds": _unit(whole),
             f"base_{side}_embeds": base,
         }
+
+
+def _from_checkpoint(backbone: str, checkpoint: str) -> str:
+    """Where a backbone is: a folder that begins with a dot lies beside the checkpoint, wherever both were moved."""
+    if not backbone.startswith("."):
+        return backbone
+    place = Path(checkpoint, backbone)
+    if not place.is_dir():
+        raise ValueError(
+            f"config.backbone is {backbone!r}, and there is no folder {place}; load the heads with "
+            "from_pretrained(..., backbone=...) and the Hub id or folder of their frozen dual encoder"
+        )
+    return str(place)
 
 
 def _is_given(cached: dict[str, Tensor | None], raw: dict[str, Tensor | None]) -> bool:

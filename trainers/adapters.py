@@ -1,0 +1,108 @@
+"""Adapters (LoRA, DoRA) for every model of ours: a few small matrices are trained, saved and published in its place."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedModel
+
+from ..modeling import ComAlignModel
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+# Bare names such as q_proj would match every tower, so they are anchored: tower, layer, linear map inside the layer.
+TOWERS = {"text": "text_model|text_head|language_model", "vision": "vision_model|vision_tower|image_head"}
+LINEAR_MAPS = (
+    *("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),  # CLIP, SigLIP, ComAlign's heads
+    *("o_proj", "gate_proj", "up_proj", "down_proj"),  # LLaMA and its kin
+    *("query", "key", "value", "dense"),  # BERT, under Chinese-CLIP and AltCLIP
+)
+# What stands between the towers of a multimodal model is small and is trained in full.
+PROJECTORS = ("multi_modal_projector", "connector", "merger")
+
+
+@dataclass
+class AdapterArguments:
+    """Adapters on frozen weights, where a rank is given."""
+
+    lora_rank: int = field(default=0, metadata={"help": "Rank of the adapters; 0: none, the weights are trained."})
+    lora_alpha: int = field(default=16, metadata={"help": "Scale of the adapters, divided by the rank."})
+    use_dora: bool = field(default=False, metadata={"help": "DoRA: a length for each row of a weight, beside LoRA."})
+    adapted: list[str] = field(
+        default_factory=lambda: list(TOWERS), metadata={"help": f"Towers with adapters: {', '.join(TOWERS)}."}
+    )
+
+    def __post_init__(self):
+        if self.lora_rank < 0:
+            raise ValueError(f"lora_rank must be 0 or more, got {self.lora_rank}")
+        if self.use_dora and not self.lora_rank:
+            raise ValueError("use_dora is a kind of adapter: set lora_rank to its rank")
+
+
+def add_adapters(model: PreTrainedModel, arguments: AdapterArguments, seed: int = 0) -> "PeftModel":
+    """Freeze a model and put adapters on the attention and the MLP of each layer of its towers.
+
+    Nothing but the adapters is trained, and the projector of a multimodal model in full. The logit scale of a dual
+    encoder stays that of its base: an adapter's file has no place for a parameter outside a layer.
+
+    Args:
+        model (`PreTrainedModel`): A dual encoder, trained heads of ComAlign, or an image-text-to-text model; changed in
+            place.
+        arguments (`AdapterArguments`): Rank, scale, kind, and which towers: "text" is the language model of a
+            multimodal model and the text head of ComAlign.
+        seed (`int`): Of the random halves of the adapters, which all processes have to draw alike; their products
+            begin at zero.
+
+    Returns:
+        `PeftModel`: it forwards the attributes of the model, so that every trainer takes it. Its `save_pretrained`
+        writes the adapters alone.
+
+    Raises:
+        ValueError: If a tower is unknown or not in the model, or if adapters could not change what comes out.
+
+    Reference:
+        LoRA, https://huggingface.co/papers/2106.09685; DoRA, https://huggingface.co/papers/2402.09353.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    names = [name for name, _ in model.named_modules()]
+    present = [tower for tower in TOWERS if any(re.fullmatch(layer_pattern([tower]), name) for name in names)]
+    if not arguments.adapted or set(arguments.adapted) - set(present):
+        raise ValueError(
+            f"adapted must name some of {', '.join(present)} for {type(model).__name__}, got {arguments.adapted}"
+        )
+    if isinstance(model, ComAlignModel):
+        _check_gates(model)
+    config = LoraConfig(
+        r=arguments.lora_rank,
+        lora_alpha=arguments.lora_alpha,
+        use_dora=arguments.use_dora,
+        target_modules=layer_pattern(arguments.adapted),
+        modules_to_save=[part for part in PROJECTORS if any(name.split(".")[-1] == part for name in names)] or None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def layer_pattern(towers: Sequence[str]) -> str:
+    """Regular expression that matches the whole paths of the linear maps in the layers of the named towers."""
+    inside = "|".join(TOWERS[tower] for tower in towers)
+    return rf"(.*\.)?({inside})\.(.*\.)?layers?\.\d+\.(.*\.)?({'|'.join(LINEAR_MAPS)})"
+
+
+def is_adapted(model: torch.nn.Module) -> bool:
+    """Whether a model, unwrapped, is saved as adapters without its base."""
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
+def _check_gates(model: ComAlignModel) -> None:
+    """Refuse heads that add nothing yet: behind a frozen gate of zeros no adapter gets a gradient."""
+    shut = [name for name, value in model.named_parameters() if name.endswith(".gate") and not value.any()]
+    if shut:
+        raise ValueError(f"{', '.join(shut)} is zero, as in new heads: train them in full before adapting them")
