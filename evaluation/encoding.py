@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -144,6 +145,34 @@ def encode_references(
         text_batches=read.batches,
         truncated_texts=read.truncated,
     )
+
+
+class ScoredCaptions(NamedTuple):
+    """Cosines of captions with an image, their shares by the model's own scale, and how many were cut."""
+
+    cosines: list[float]
+    shares: list[float]
+    truncated: int
+
+
+def score_captions(
+    model: PreTrainedModel, processor: ProcessorMixin, image: ImageSource, captions: Sequence[str]
+) -> ScoredCaptions:
+    """Score captions of one image with a dual encoder.
+
+    Args:
+        model (`PreTrainedModel`): Any CLIP-like model with a `logit_scale`.
+        processor (`ProcessorMixin`): Its processor.
+        image: As in `encode_references`.
+        captions (sequence of `str`): At least one.
+
+    Returns:
+        `ScoredCaptions`: Shares are the softmax over the captions of logit scale x cosine.
+    """
+    encoded = encode_references(model, processor, [image], captions, progress=False)
+    cosines = torch.from_numpy(encoded.scores(np.zeros((1, 1), int), np.arange(len(captions))[None])[0, :, 0])
+    shares = (model.logit_scale.exp().item() * cosines).softmax(dim=0)
+    return ScoredCaptions(cosines.tolist(), shares.tolist(), encoded.truncated_texts)
 
 
 def single_prompt(text: TextSource) -> str:

@@ -17,7 +17,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import (
@@ -38,7 +37,7 @@ from ..data.components.detection import Finder
 from ..data.images import open_image
 from ..evaluation.answers import AnswerScorer
 from ..evaluation.components import encode_components
-from ..evaluation.encoding import encode_references
+from ..evaluation.encoding import score_captions
 from ..evaluation.matches import CaptionMatches, match_captions
 from ..modeling import ComAlignConfig
 from ..trainers.recipe import parse_recipe
@@ -144,14 +143,12 @@ def scorer(config: PreTrainedConfig, model: str) -> Callable[[ScoreArguments, Im
 def score_dual(args: ScoreArguments, image: Image.Image) -> list[CaptionScore]:
     """Cosines, and their softmax by the model's logit scale."""
     model, processor = load(AutoModel, args.model)
-    encoded = encode_references(model, processor, [image], args.captions, progress=False)
-    cosines = torch.from_numpy(encoded.scores(np.array([[0]]), np.arange(len(args.captions))[None])[0, :, 0])
+    cosines, shares, truncated = score_captions(model, processor, image, args.captions)
+    if truncated:
+        print(f"captions longer than the model reads, and cut: {truncated}")
     scale = model.logit_scale.exp().item()
-    shares = (scale * cosines).softmax(dim=0)
-    if encoded.truncated_texts:
-        print(f"captions longer than the model reads, and cut: {encoded.truncated_texts}")
     note = f"{model_name(args.model)}: cosine with the image, and share of each caption (softmax at scale {scale:.1f})"
-    return report(args, image, zip(cosines.tolist(), shares.tolist(), strict=True), ("cosine", "share"), note)
+    return report(args, image, zip(cosines, shares, strict=True), ("cosine", "share"), note)
 
 
 def score_answers(args: ScoreArguments, image: Image.Image) -> list[CaptionScore]:

@@ -29,7 +29,7 @@ from ..data.components import Detector, extract
 from ..data.components.files import describe
 from ..data.components.rows import ImageComponents
 from ..evaluation.components import encode_components
-from ..evaluation.encoding import encode_references
+from ..evaluation.encoding import score_captions
 from ..evaluation.matches import CaptionMatches, match_captions
 from ..modeling import ComAlignConfig, ComAlignModel
 from .score import WITHOUT_LOGIT_SCALE, loading, model_name
@@ -225,10 +225,7 @@ def compare(library: Library, names: Sequence[str], image: Image.Image, captions
     found = []
     for name in names:
         model, processor = load_dual_encoder(library.place(name, is_dual_encoder))
-        encoded = encode_references(model, processor, [image], captions, progress=False)
-        cosines = torch.from_numpy(encoded.scores(np.zeros((1, 1), int), np.arange(len(captions))[None])[0, :, 0])
-        shares = (model.logit_scale.exp().item() * cosines).softmax(dim=0)
-        found.append(Scores(model_name(name), cosines.tolist(), shares.tolist(), encoded.truncated_texts))
+        found.append(Scores(model_name(name), *score_captions(model, processor, image, captions)))
     return found
 
 
