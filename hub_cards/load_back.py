@@ -88,6 +88,8 @@ def fingerprint(model: torch.nn.Module, processor: transformers.ProcessorMixin) 
 def fixed_inputs(processor: transformers.ProcessorMixin) -> transformers.BatchFeature:
     """Two captions of an image, or a question about it where the processor knows conversations."""
     image = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
+    if type(processor).__name__ == "ComAlignProcessor":  # it takes sequences, and pads by its own settings
+        return processor(images=[image], text=CAPTIONS)
     if processor.chat_template is None:
         return processor(text=CAPTIONS, images=image, padding=True, truncation=True, return_tensors="pt")
     question = [{"type": "image", "image": image}, {"type": "text", "text": "What is it?"}]

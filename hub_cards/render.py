@@ -148,7 +148,10 @@ def _template() -> jinja2.Template:
     """The template, in which a missing value is an error rather than a gap."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (FOLDER / name).read_text(encoding="utf-8")),
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["plain"] = _plain
     return environment.get_template("template.md")
@@ -208,7 +211,9 @@ def _ability(benchmark: str, score: Score) -> str:
 def _recipe_rows(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[list[str]]:
     """A table of the arguments that were set and may be shown."""
     weights = [term["weight"] for term in facts["terms"] if "weight" in term]
-    shown = [name for name in (*SHOWN_ARGUMENTS, *weights, *facts["arguments"]) if name in recipe]
+    length = {"num_train_epochs", "max_steps"} - {"max_steps" if recipe.get("max_steps", 0) > 0 else "num_train_epochs"}
+    names = (*SHOWN_ARGUMENTS, *weights, *facts["arguments"])
+    shown = [name for name in names if name in recipe and name not in length]
     return [["argument", "value"], *([f"`{name}`", _plain(recipe[name])] for name in shown)]
 
 

@@ -49,7 +49,9 @@ class TrainingChoice:
 
     base: str = field(default=str(BASE), metadata={"help": "The model to start from."})
     max_steps: int | None = field(default=None, metadata={"help": "Training steps a method; default: the recipe's."})
-    items: int = field(default=300, metadata={"help": "Test items a kind of negative, and retrieval pairs; even."})
+    items: int = field(
+        default=300, metadata={"help": "Test items a kind of negative, retrieval pairs, scenes asked about; even."}
+    )
     seed: int = field(default=0, metadata={"help": "Of the training data and its order; the test items stay."})
 
     def flags(self, name: str, folder: Path) -> list[str]:

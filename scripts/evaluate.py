@@ -27,7 +27,6 @@ from transformers import (
 
 from .. import modeling  # noqa: F401  (makes our model types known to the Auto classes)
 from ..evaluation import (
-    BENCHMARKS,
     Benchmark,
     CaptionChoice,
     CausalLikelihood,
@@ -149,7 +148,12 @@ def report(results: list[Results], folder: Path) -> None:
     (folder / "table.md").write_text(text)
     print(text)
     written = "table.md and results.json of each model"
-    choices = [name for name in results[0].benchmarks if issubclass(BENCHMARKS[name], CaptionChoice)]
+    # Only a choice between captions can end in a tie.
+    choices = [
+        name
+        for name, result in results[0].benchmarks.items()
+        if any(score.tie_rate is not None for score in result.scores.values())
+    ]
     if choices:
         plot_results(results, folder / "chart.png", composition=choices[0])
         written = f"chart.png, {written}"

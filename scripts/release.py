@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, set_seed
 from transformers.utils import logging
@@ -29,7 +30,7 @@ from ..evaluation import (
     table,
 )
 from ..evaluation.report import PALETTE, error_bar
-from ..trainers import CALArguments, ComAlignArguments
+from ..trainers import CALArguments, ComAlignArguments, NegCLIPArguments
 from ..trainers.comalign_entry import ComponentDataArguments, ComponentModelArguments, make_comalign_trainer
 from ..trainers.conversation_entry import ConversationDataArguments, ConversationModelArguments, make_cal_trainer
 from ..trainers.recipe import parse_recipe
@@ -69,13 +70,25 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(args.output_dir)
     match args.model:
         case "base":
-            train_scenes_base.main(args.flags("scenes_base", folder))
+            release_base(args, folder)
         case "comalign":
             release_comalign(args, folder)
         case "cal":
             release_cal(args, folder)
         case method:
             release_dual_encoder(method, args, folder)
+
+
+def release_base(args: ReleaseArguments, folder: Path) -> None:
+    """The base model, from scratch; its own command trains and documents it."""
+    flags = args.flags("scenes_base", folder)
+    if args.train:
+        train_scenes_base.main(flags)
+        return
+    shape, training = parse_recipe(train_scenes_base.BaseArguments, NegCLIPArguments, arguments=flags)
+    own = evaluate_saved(folder, dual_encoder_benchmarks(args.items), folder.name)
+    document(folder, "base", own, {**vars(shape), **training.to_dict()})
+    print(table([own]))
 
 
 def release_dual_encoder(method: str, args: ReleaseArguments, folder: Path) -> None:
@@ -152,25 +165,27 @@ def draw_answers(results: Results, weights: Mapping[str, float], path: Path) -> 
     from matplotlib.figure import Figure
 
     (result,) = results.benchmarks.values()
-    scores = [(title, result.scores[name]) for name, title in result.columns.items() if name in result.scores]
-    figure = Figure(figsize=(10, 3.8), layout="constrained", dpi=120)
-    answers, words = figure.subplots(1, 2, width_ratios=[2.4, 1])
-    for place, (_, score) in enumerate(scores):
-        height = 100 * score.value
-        answers.bar(place, height, 0.7, yerr=error_bar(score), color=PALETTE[0], error_kw={"elinewidth": 0.8})
-    for marker, name in zip("D^", scores[0][1].baselines, strict=True):
-        heights = [100 * score.baselines[name]["strict"] for _, score in scores]
-        answers.scatter(range(len(scores)), heights, s=34, marker=marker, color="black", edgecolors="white", zorder=3)
-        answers.plot([], [], "k" + marker, linestyle="none", label=f"blind: {name}")
-    answers.set_xticks(range(len(scores)), [title for title, _ in scores])
+    asked = {title: result.scores[name] for name, title in result.columns.items() if name in result.scores}
+    scores = list(asked.values())
+    places = range(len(scores))
+    figure = Figure(figsize=(11, 4), layout="constrained", dpi=120)
+    answers, words = figure.subplots(1, 2, width_ratios=[2, 1])
+    heights, errors = [100 * score.value for score in scores], np.concatenate(list(map(error_bar, scores)), axis=1)
+    bars = answers.bar(places, heights, 0.7, yerr=errors, color=PALETTE[0], error_kw={"elinewidth": 0.8})
+    handles, labels = [bars], [results.model]
+    for marker, name in zip("D^", scores[0].baselines, strict=True):
+        blind = [100 * score.baselines[name]["strict"] for score in scores]
+        handles.append(answers.scatter(places, blind, 40, "black", marker, edgecolors="white", zorder=3))
+        labels.append(f"blind: {name}")
+    answers.set_xticks(places, list(asked))
     answers.set(ylim=(0, 100), ylabel="accuracy, %")
     answers.set_title("Answers by kind of question", loc="left", fontsize=11)
-    answers.legend(frameon=False, fontsize=9)
     words.bar(list(weights), list(weights.values()), 0.7, color=PALETTE[2])
-    words.set(ylabel="mean weight, 1 to 5", ylim=(1, 5))
+    words.set(ylim=(1, 5), ylabel="mean weight, from 1 to 5")
     words.set_title("What the image adds to a word", loc="left", fontsize=11)
     for axes in (answers, words):
         axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     figure.savefig(path, format="png")
 
 

@@ -8,18 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from docs import Block, make_folder, read_blocks
+from guides import Block, make_folder, read_blocks
 from loopback_hub import LoopbackHub, environment
 
 from compalign.scripts.cli import COMMANDS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GUIDES = sorted(path.stem for path in DOCS.glob("*.md"))
-# All that differs between what is printed and what runs: less work, and a folder in the place of a model on the Hub.
+# All that differs between what is printed and what runs: less work, heads that are not 64 wide as CLIP's are, and the
+# name of results whose model came from a folder and not from the Hub.
 SUBSTITUTIONS = {
     "--num_train_epochs 3": "--max_steps 2",
     "--num_train_epochs 1": "--max_steps 2",
     "--per_device_train_batch_size 64": "--per_device_train_batch_size 4",
+    "--activation quick_gelu": "--activation quick_gelu --vision_heads 4 --text_heads 4",
     "max_steps=200": "max_steps=2",
     "every_steps=50": "every_steps=2",
     "per_device_train_batch_size=64": "per_device_train_batch_size=4",
@@ -72,8 +74,9 @@ def test_a_guide_runs_from_its_first_block_to_its_last(guide, stand_ins, hub, tm
     if guide == "publish":
         variables = environment(hub, str(tmp_path / "home")) | {"OMP_NUM_THREADS": "1"}
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-    printed = [run(block, folder, variables) for block in read_blocks(DOCS / f"{guide}.md") if block.language in RUNNERS]
-    assert all(output.strip() for output in printed)
+    for block in read_blocks(DOCS / f"{guide}.md"):
+        if block.language in RUNNERS:
+            assert run(block, folder, variables).strip()
     assert [name for name in WRITTEN[guide] if not (folder / name).exists()] == []
 
 

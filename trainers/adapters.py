@@ -3,9 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from ..modeling import ComAlignModel
@@ -22,6 +24,7 @@ LINEAR_MAPS = (
 )
 # What stands between the towers of a multimodal model is small and is trained in full.
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
+MAGNITUDE = "lora_magnitude_vector"
 
 
 @dataclass
@@ -99,6 +102,22 @@ def is_adapted(model: torch.nn.Module) -> bool:
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
+
+
+def name_magnitudes(folder: str | Path) -> None:
+    """Give DoRA's lengths in a saved adapter the names under which both peft and transformers find them.
+
+    peft leaves `.weight` off. It reads either form, but `from_pretrained` of transformers (to 5.23) passes over lengths
+    so named, with a warning, and answers with those of the base.
+
+    Args:
+        folder (`str` or `Path`): Where `save_pretrained` wrote an adapter; one of LoRA is left as it is.
+    """
+    path = Path(folder, "adapter_model.safetensors")
+    tensors = load_file(path)
+    if any(name.endswith(MAGNITUDE) for name in tensors):
+        renamed = {f"{name}.weight" if name.endswith(MAGNITUDE) else name: value for name, value in tensors.items()}
+        save_file(renamed, path, metadata={"format": "pt"})
 
 
 def _check_gates(model: ComAlignModel) -> None:

@@ -89,6 +89,8 @@ def assemble_llava(
     else:
         language = _extended(language_model, tokenizer)
     vision, common = tower.config, {}
+    # Of the part alone: the whole is saved elsewhere, perhaps in another data type, and its path is nobody's business.
+    vision.name_or_path, vision.dtype = "", None
     anyres = isinstance(processor, LlavaNextProcessor)
     if anyres:
         common["image_grid_pinpoints"] = processor.image_processor.image_grid_pinpoints

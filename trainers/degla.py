@@ -121,4 +121,4 @@ class DeGLATrainer(AlignmentTrainer):
             raise ValueError(
                 f"{folder} holds no {TEACHER_FILE}: it was not saved by DeGLATrainer, or without a teacher"
             )
-        self.teacher.load_state_dict(load_file(path, device=str(self.args.device)), strict=False)
+        self.teacher.load_state_dict(load_file(path), strict=False)

@@ -106,7 +106,8 @@ def load_rows(arguments: DataArguments, training: AlignmentArguments, typed: boo
 def train_and_save(trainer: TermTrainer) -> None:
     """Train, resume where asked, save the model with its processor and record; print time, speed and peak memory."""
     set_seed(trainer.args.seed)
-    result = trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    asked = trainer.args.resume_from_checkpoint  # a folder, or "true" for the latest in the output folder
+    result = trainer.train(resume_from_checkpoint=True if asked in ("true", "True") else asked)
     trainer.save_model()
     metrics = {**result.metrics, "peak_memory_bytes": peak_memory_bytes()}
     trainer.log_metrics("train", metrics)

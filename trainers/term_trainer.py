@@ -15,6 +15,7 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from . import checkpoint
+from .adapters import is_adapted, name_magnitudes
 from .callbacks import StepHooks, TermProgress
 from .checks import check_launch
 from .rows import IndexedRows
@@ -165,6 +166,11 @@ class TermTrainer(Trainer):
 
     def load_extra_state(self, folder: str) -> None:
         """Read it back on resume."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and is_adapted(self.model):
+            name_magnitudes(output_dir or self.args.output_dir)
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)

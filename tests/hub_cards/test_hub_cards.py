@@ -18,11 +18,23 @@ from compalign.evaluation import BenchmarkResult, Results, Score
 from compalign.hub_cards import read_facts, render_card, write_card
 from compalign.hub_cards.render import FOLDER, SHOWN_ARGUMENTS
 from compalign.scripts.train_scenes_base import BaseArguments
-from compalign.trainers import NegCLIPArguments
+from compalign.trainers import CALArguments, CECLIPArguments, ComAlignArguments, DeGLAArguments, NegCLIPArguments
 from compalign.trainers.base import AlignmentArguments
+from compalign.trainers.comalign_entry import ComponentDataArguments, ComponentModelArguments
+from compalign.trainers.conversation_entry import ConversationDataArguments, ConversationModelArguments
 from compalign.trainers.entry import DataArguments
 
-CARDS = ("base", "ceclip", "degla", "negclip")
+CARDS = {
+    "base": (BaseArguments,),
+    "cal": (CALArguments, ConversationModelArguments, ConversationDataArguments),
+    "ceclip": (CECLIPArguments,),
+    "comalign": (ComAlignArguments, ComponentModelArguments, ComponentDataArguments),
+    "degla": (DeGLAArguments,),
+    "negclip": (NegCLIPArguments,),
+}
+# They say where things lie, or what fits into memory.
+NOT_SHOWN = {"backbone", "backbone_revision", "chat_template", "chunk", "encode_batch_size", "features", "images"}
+NOT_SHOWN |= {"language_model", "loss_chunk", "model", "train", "vision_tower"}
 CANARY = "canary"
 RECIPE = {"max_steps": 300, "learning_rate": 5e-4, "crop_scale": None, "seed": 0}
 BLIND = {"shorter text": {"strict": 0.1, "half_credit": 0.512, "tie_rate": 0.2, "n": 300}}
@@ -120,7 +132,8 @@ def test_header_survives_the_hubs_parser(method):
     parsed = ModelCard(card)
     assert parsed.data.to_yaml() == yaml.safe_dump(yaml.safe_load(card.split("---\n")[1]), sort_keys=False).strip()
     assert (parsed.data.license, parsed.data.library_name) == ("apache-2.0", "transformers")
-    assert parsed.data.pipeline_tag == "zero-shot-image-classification"
+    assert parsed.data.pipeline_tag == read_facts(method)["pipeline_tag"]
+    assert {entry.task_type for entry in parsed.data.eval_results} == {parsed.data.pipeline_tag}
     assert (parsed.data.base_model, parsed.data.datasets) == ("them/base", ["them/captions"])
     assert parsed.text.strip().startswith("# a\n")
 
@@ -215,6 +228,16 @@ def test_recipe_shows_the_arguments_that_were_set():
     }
 
 
+def test_length_of_a_training_is_said_once():
+    both = {"num_train_epochs": 5.0, "max_steps": 300}
+    card = render_card("degla", make_results("a"), both)
+    assert cells(card, "`max_steps`") == [["300"]]
+    assert not cells(card, "`num_train_epochs`")
+    card = render_card("degla", make_results("a"), both | {"max_steps": -1})
+    assert cells(card, "`num_train_epochs`") == [["5.0"]]
+    assert not cells(card, "`max_steps`")
+
+
 @pytest.mark.parametrize("method", CARDS)
 def test_no_path_name_or_token_reaches_the_card(method):
     shown = {*SHOWN_ARGUMENTS, *read_facts(method)["arguments"]}
@@ -229,8 +252,8 @@ def test_no_path_name_or_token_reaches_the_card(method):
 @pytest.mark.parametrize("method", CARDS)
 def test_every_argument_of_a_method_is_shown_under_its_real_name(method):
     """A new argument must appear on the card; a renamed one must not vanish from it."""
-    arguments, parent = (BaseArguments, object) if method == "base" else (METHODS[method][2], AlignmentArguments)
-    own = {field.name for field in fields(arguments)} - set(getattr(parent, "__dataclass_fields__", ()))
+    common = {field.name for field in fields(AlignmentArguments)}
+    own = {field.name for kind in CARDS[method] for field in fields(kind)} - common - NOT_SHOWN
     facts = read_facts(method)
     assert own == {*facts["arguments"], *(term["weight"] for term in facts["terms"] if "weight" in term)}
 
@@ -245,7 +268,7 @@ def test_every_common_argument_exists():
 
 def test_every_method_has_its_facts_and_no_other_name_does():
     assert {file.name for file in FOLDER.iterdir() if file.name.endswith(".yaml")} == {f"{name}.yaml" for name in CARDS}
-    with pytest.raises(ValueError, match=r"'\.\./setup'; must be one of base, ceclip, degla, negclip"):
+    with pytest.raises(ValueError, match=r"'\.\./setup'; must be one of base, cal, ceclip, comalign, degla, negclip"):
         render_card("../setup", make_results("a"), RECIPE)
 
 
@@ -256,8 +279,8 @@ def test_no_number_is_written_by_hand(method):
     prose += [term["text"] for term in facts["terms"]]
     assert all(isinstance(text, str) for text in prose)
     assert not re.search(r"\d", " ".join(prose))
-    template = re.sub(r"(?s)```.*?```|{[{%].*?[}%]}", "", (FOLDER / "template.md").read_text(encoding="utf-8"))
-    assert set(re.findall(r"\d+", template)) == {"95"}
+    templates = "".join(file.read_text(encoding="utf-8") for file in FOLDER.iterdir() if file.name.endswith(".md"))
+    assert set(re.findall(r"\d+", re.sub(r"(?s)```.*?```|{[{%].*?[}%]}", "", templates))) == {"95"}
 
 
 @pytest.mark.parametrize("method", CARDS)
@@ -270,6 +293,22 @@ def test_card_has_its_sections_and_citation_and_no_gaps(method):
     assert facts["paper"] in card
     assert "Drawings of shapes." in card
     assert "\n\n\n" not in card
+
+
+def test_card_shows_the_chart_that_lies_beside_it():
+    assert "![" not in render_card("degla", make_results("a"), RECIPE)
+    card = render_card("degla", make_results("a"), RECIPE, chart="chart.png")
+    assert len(re.findall(r"(?m)^!\[.+\]\(chart\.png\)$", card)) == 1
+    assert "\n\n\n" not in card
+
+
+def test_a_question_with_an_answer_is_an_ability_of_its_own():
+    results = make_results("a")
+    results.benchmarks = {"scenes_questions": results.benchmarks["scenes_zero_shot"]}
+    card = render_card("cal", results, RECIPE)
+    assert cells(card, "answers") == [["scenes_questions", "zero-shot", "82.5 (79.4 to 85.2)"]]
+    assert "*Answers*" in card
+    assert "*Composition*" not in card
 
 
 def test_card_is_written_beside_the_weights(tmp_path):

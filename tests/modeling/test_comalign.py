@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 
 import pytest
 import torch
@@ -224,6 +225,27 @@ def test_the_frozen_encoder_is_no_part_of_the_model(backbone, raw, tmp_path):
 
 def test_cached_embeddings_need_no_frozen_encoder():
     make_model(backbone="nobody/nowhere")(**cached())
+
+
+def test_a_frozen_encoder_beside_the_checkpoint_is_found_wherever_both_are_moved(backbone, raw, tmp_path, monkeypatch):
+    model = make_model(backbone="../encoder")
+    model.save_pretrained(tmp_path / "before" / "heads")
+    shutil.copytree(backbone, tmp_path / "before" / "encoder")
+    (tmp_path / "before").rename(tmp_path / "after")
+    expected = model.eval()
+    expected.config.backbone = backbone
+    moved = ComAlignModel.from_pretrained(tmp_path / "after" / "heads")
+    monkeypatch.chdir(tmp_path / "after" / "heads")
+    for found in (moved, ComAlignModel.from_pretrained(".")):
+        with torch.no_grad():
+            torch.testing.assert_close(found(**raw).image_embeds, expected(**raw).image_embeds)
+
+
+def test_a_checkpoint_without_the_frozen_encoder_beside_it_says_how_to_name_one(backbone, raw, tmp_path):
+    make_model(backbone="../encoder").save_pretrained(tmp_path / "heads")
+    with pytest.raises(ValueError, match=r"config\.backbone is '\.\./encoder'.*backbone=\.\.\."):
+        ComAlignModel.from_pretrained(tmp_path / "heads")(**raw)
+    ComAlignModel.from_pretrained(tmp_path / "heads", backbone=backbone)(**raw)
 
 
 def test_pixels_without_a_frozen_encoder_are_refused(raw):

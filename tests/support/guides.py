@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import tiny_multimodal
 import torch
-from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
+from transformers import AutoProcessor, YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
 
+from compalign.data import NegativeGenerator
 from compalign.data.scenes import (
     NEGATIVE_KINDS,
     Scene,
@@ -25,11 +26,14 @@ from compalign.data.scenes import (
     questions,
     render,
 )
+from compalign.evaluation import Benchmark, CocoVal2017Retrieval, evaluate_model
 from compalign.evaluation.benchmarks.sugarcrepe import SIZES
+from compalign.hub_cards import write_card
 from compalign.modeling import DeGLACLIPModel
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 CLIP, LLAVA, DETECTOR = "openai/clip-vit-base-patch32", "llava-hf/llava-1.5-7b-hf", "facebook/detr-resnet-50"
+IMAGES, CAPTIONS = "coco/val2017", "captions_val2017.json"
 FROM_THE_REPOSITORY = ("trainers", "scripts", "hub_cards")
 PAIRS, PHOTOGRAPHS, ITEMS_A_KIND = 32, 16, 6
 
@@ -55,21 +59,28 @@ def make_folder(folder: Path, repository: Path) -> None:
     """Write everything that the guides take as given."""
     for name in FROM_THE_REPOSITORY:
         (folder / name).symlink_to(repository / name)
-    _write_models(folder, repository / "hub_cards" / "released" / "scenes_base")
+    shutil.copytree(repository / "hub_cards" / "released" / "scenes_base", folder / CLIP)
     _write_pairs(folder)
     _write_coco(folder)
     _write_map(folder / "vl_compo_results.csv")
+    _write_tuned(folder / "runs" / "tuned", folder / CLIP, CocoVal2017Retrieval(folder / CAPTIONS, folder / IMAGES))
+    _write_others(folder)
 
 
-def _write_models(folder: Path, released: Path) -> None:
-    """A dual encoder, what DeGLA made of it, a LLaVA and a detector that finds something everywhere."""
-    shutil.copytree(released, folder / CLIP)
-    tuned = folder / "runs" / "tuned"
-    shutil.copytree(released, tuned, ignore=shutil.ignore_patterns("*.safetensors", "config.json", "README.md"))
-    model = DeGLACLIPModel.from_pretrained(released)
+def _write_tuned(folder: Path, base: Path, benchmark: Benchmark) -> None:
+    """What DeGLA might make of the dual encoder, with its results and its card."""
+    model, processor = DeGLACLIPModel.from_pretrained(base), AutoProcessor.from_pretrained(base)
     noise = torch.randn(model.visual_projection.weight.shape, generator=torch.Generator().manual_seed(0))
     model.visual_projection.weight.data += 0.02 * noise
-    model.save_pretrained(tuned)
+    for part in (model, processor):
+        part.save_pretrained(folder)
+    results = evaluate_model(model, processor, [benchmark], name="tuned", progress=False)
+    results.to_json(folder / "results.json")
+    write_card(folder, "degla", results, {"learning_rate": 1e-6}, base_model=CLIP)
+
+
+def _write_others(folder: Path) -> None:
+    """A LLaVA, and a detector that finds something everywhere."""
     for part in (tiny_multimodal.make_model("llava"), tiny_multimodal.make_processor("llava")):
         part.save_pretrained(folder / LLAVA)
     tower = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -86,12 +97,14 @@ def _draw(scene: Scene, path: Path) -> None:
 
 
 def _write_pairs(folder: Path) -> None:
-    """`captions.jsonl` and `conversations.json`, on images in `photos`."""
-    captions, conversations = [], []
+    """`captions.jsonl`, `heldout.jsonl` with negatives, and `conversations.json`, on images in `photos`."""
+    generator, captions, heldout, conversations = NegativeGenerator(num_negatives=1), [], [], []
     for seed in range(PAIRS):
         scene, rng, name = generate_scene(seed, num_objects=2), random.Random(seed), f"{seed:04d}.png"
         _draw(scene, folder / "photos" / name)
         captions.append({"image": f"photos/{name}", "caption": full_caption(scene, rng).text})
+        (negatives,) = generator.propose([captions[-1]["caption"]])
+        heldout.append({**captions[-1], "negative_captions": [negative.text for negative in negatives]})
         turns = [
             turn
             for asked in questions(scene, rng)[:2]
@@ -99,13 +112,14 @@ def _write_pairs(folder: Path) -> None:
         ]
         turns[0]["value"] = f"<image>\n{turns[0]['value']}"
         conversations.append({"id": str(seed), "image": name, "conversations": turns})
-    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in captions))
+    for file, rows in (("captions.jsonl", captions), ("heldout.jsonl", heldout)):
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "conversations.json").write_text(json.dumps(conversations))
 
 
 def _write_coco(folder: Path) -> None:
     """SugarCrepe, of its official size though of few different items, and captions of COCO."""
-    images = folder / "coco" / "val2017"
+    images = folder / IMAGES
     (folder / "sugar-crepe" / "data").mkdir(parents=True)
     number = 0
     for kind, name in zip(NEGATIVE_KINDS, SIZES, strict=True):
@@ -126,7 +140,7 @@ def _write_coco(folder: Path) -> None:
             {"id": 5 * number + k, "image_id": number, "caption": full_caption(scene, random.Random(k)).text}
             for k in range(5)
         ]
-    (folder / "captions_val2017.json").write_text(json.dumps(coco))
+    (folder / CAPTIONS).write_text(json.dumps(coco))
 
 
 def _write_map(path: Path) -> None:
