@@ -77,8 +77,11 @@ def fingerprint(model: torch.nn.Module, processor: transformers.ProcessorMixin) 
     """Hash the weights of a model, and ask it about a fixed image."""
     weights = {name: _digest(tensor) for name, tensor in model.state_dict().items()}
     training = model.training
+    # ComAlign's heads are asked without their frozen encoder, which is published elsewhere.
+    of_heads = model.config.model_type == "comalign"
+    inputs = fixed_features(model.config) if of_heads else fixed_inputs(processor)
     with torch.inference_mode():
-        output = model.eval()(**fixed_inputs(processor).to(model.device))
+        output = model.eval()(**inputs.to(model.device))
     model.train(training)
     # Safetensors refuses tensors that share memory.
     answers = {name: value.cpu().clone() for name, value in output.items() if isinstance(value, Tensor)}
@@ -99,6 +102,22 @@ def fixed_inputs(processor: transformers.ProcessorMixin) -> transformers.BatchFe
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
+    )
+
+
+def fixed_features(config: transformers.PretrainedConfig) -> transformers.BatchFeature:
+    """Two images and two captions with all their components, as ComAlign's frozen encoder could embed them."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        "components": (2, config.entities + config.relations, config.hidden_size),
+        "global": (2, config.hidden_size),
+    }
+    return transformers.BatchFeature(
+        {
+            f"{side}_{name}": torch.randn(shape, generator=generator)
+            for side in ("image", "text")
+            for name, shape in shapes.items()
+        }
     )
 
 

@@ -23,7 +23,7 @@ from .staging import list_files
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CARD, RESULTS = "README.md", "results.json"
+CARD, RESULTS, CONFIG = "README.md", "results.json", "config.json"
 ENDINGS = (".safetensors", ".json", ".jsonl", ".jinja", ".md", ".txt", ".yaml", ".py", ".model", ".png", ".svg")
 NAMES = ("LICENSE", "NOTICE")
 PLACEHOLDER = re.compile(
@@ -57,7 +57,17 @@ def check_files(folder: str | Path) -> list[Finding]:
                 pass
         except SafetensorError as error:
             findings.append(Finding(name, None, f"cannot be read: {error}"))
-    return findings
+    return findings + _check_backbone(files)
+
+
+def _check_backbone(files: dict[str, Path]) -> list[Finding]:
+    """Find a frozen encoder that is named by a folder, which no downloader has."""
+    if CONFIG not in files:
+        return []
+    backbone = json.loads(files[CONFIG].read_text(encoding="utf-8")).get("backbone")
+    if not isinstance(backbone, str) or not (backbone.startswith((".", "/")) or Path(backbone).exists()):
+        return []
+    return [Finding(CONFIG, None, f"backbone {backbone!r} is a folder; name the frozen encoder by its Hub id")]
 
 
 def check_card(folder: str | Path, repo_id: str) -> list[Finding]:

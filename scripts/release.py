@@ -52,14 +52,14 @@ LANGUAGE_LAYERS = 3  # a fourth would take LLaVA past 4 MB in half precision
 CAPTIONS_WEIGHED = 100
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReleaseArguments(TrainingChoice):
     """Which model to make."""
 
     model: Literal["base", "negclip", "ceclip", "degla", "comalign", "cal"] = field(
-        default="base", metadata={"help": "Which of the released models."}
+        metadata={"help": "Which of the released models."}
     )
-    output_dir: str = field(default="runs/released", metadata={"help": "Its folder."})
+    output_dir: str = field(metadata={"help": "Its folder."})
     train: bool = field(default=True, metadata={"help": "false: evaluate and document what the folder holds."})
 
 

@@ -300,3 +300,16 @@ def test_the_auto_class_is_that_of_the_folder_or_of_the_kind_of_model(tmp_path):
     make_model(METHODS["degla"][0]).save_pretrained(tmp_path)
     assert "AutoModel" in json.loads((tmp_path / "config.json").read_text())["auto_map"]
     assert type(load_back.load_model(tmp_path)).__name__ == "DeGLACLIPModel"
+
+
+def test_heads_are_compared_without_their_frozen_encoder(repository, tmp_path):
+    """ComAlign's encoder is published elsewhere: what is compared are the heads, which need no folder of it."""
+    source = repository / "hub_cards" / "released" / "scenes_comalign"
+    folder = Path(shutil.copytree(source, tmp_path / "alone"))
+    assert "equal in every bit" in check_loads_back(source, folder)
+    findings = [str(finding) for finding in check_files(folder)]
+    assert len(findings) == 1
+    assert "backbone '../scenes_base' is a folder; name the frozen encoder by its Hub id" in findings[0]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "backbone": "someone/scenes_base"}))
+    assert check_files(folder) == []

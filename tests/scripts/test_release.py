@@ -101,6 +101,8 @@ def test_a_card_that_fails_its_check_is_an_error(tmp_path, repository):
         demo.document(tmp_path, "base", results, {"seed": 0}, data="TODO")
 
 
-def test_an_unknown_model_is_refused():
+def test_an_unknown_model_is_refused_and_none_is_made_unasked(tmp_path):
     with pytest.raises(ValueError, match="clipper"):
-        release.main(["--model", "clipper"])
+        release.main(["--model", "clipper", "--output_dir", str(tmp_path)])
+    with pytest.raises(ValueError, match="--model, --output_dir"):
+        release.main([])
