@@ -23,9 +23,6 @@ from .tokenization import caption_padding, text_length
 ImageSource = str | Path | bytes | dict | Image.Image | ImageCrop
 
 _TEXTS_TOKENIZED_AT_ONCE = 10_000
-# A batch of texts ends before one so many times as long as its first: what shorter texts are padded by is computed too.
-_STRETCH = 1.25
-_FEW = 32  # texts that stay together nevertheless, for small batches are slow as well
 
 
 class Encoded(NamedTuple):
@@ -188,17 +185,15 @@ def store_texts(
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
     first = _first_positions(keys)
     lengths = dict(zip(first, _token_counts(tokenizer, [texts[place] for place in first.values()]), strict=True))
-    padding = caption_padding(model.config)
-    widths = {key: longest if padding == "max_length" else min(length, longest) for key, length in lengths.items()}
     ordered = sorted(_missing_anywhere(store, keys), key=lengths.__getitem__)
-    batches = _alike(ordered, widths, batch_size)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     rank, world = _place()
     with evaluating(model), torch.inference_mode():
         features = (
             model.get_text_features(
                 **tokenizer(
                     [texts[first[key]] for key in batch],
-                    padding=padding,
+                    padding=caption_padding(model.config),
                     truncation=True,
                     max_length=longest,
                     return_tensors="pt",
@@ -333,18 +328,6 @@ def _packed(groups: Iterable[list[str]], size: int) -> list[list[list[str]]]:
                 room = size
             batches[-1].append(piece)
             room -= len(piece)
-    return batches
-
-
-def _alike(keys: Iterable[str], widths: dict[str, int], size: int) -> list[list[str]]:
-    """Cut keys in the order of width into batches of about one width."""
-    batches: list[list[str]] = []
-    for key in keys:
-        last = batches[-1] if batches else []
-        stretched = len(last) >= _FEW and widths[key] > _STRETCH * widths[last[0]]
-        if not last or len(last) == size or stretched:
-            batches.append([])
-        batches[-1].append(key)
     return batches
 
 

@@ -11,7 +11,7 @@ from .results import BenchmarkResult, Results, Score
 # Okabe and Ito's palette, told apart by people of any colour vision; black and grey are kept for the baselines.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 MODEL_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-BASELINE_MARKERS = ("D", "^", "v", "s")
+BASELINE_MARKERS = ("D", "^", "v", "s", "P", "X", "p", "h")
 
 
 class _Column(NamedTuple):

@@ -103,14 +103,6 @@ def test_no_batch_is_larger_than_asked_and_all_are_filled_with_whole_pictures():
     assert [key for batch in packed for piece in batch for key in piece] == [key for group in groups for key in group]
 
 
-def test_a_batch_of_texts_ends_where_it_is_full_or_would_be_padded_much():
-    widths = {f"{number}": width for number, width in enumerate([8] * 20 + [9] * 14 + [10] * 2 + [11] * 9 + [40] * 3)}
-    assert [len(batch) for batch in encoding._alike(widths, widths, 100)] == [36, 12]  # the few last stay together
-    assert [len(batch) for batch in encoding._alike(widths, widths, 16)] == [16, 16, 16]
-    assert [key for batch in encoding._alike(widths, widths, 40) for key in batch] == list(widths)
-    assert encoding._alike([], {}, 4) == []
-
-
 def test_a_box_outside_its_picture_is_named(model, processor, files):
     with pytest.raises(UnreadableImage, match=r"3.png: box \(70, 0, 80, 9\) holds nothing of its 60 x 40 pixels"):
         encode_images(model, processor, [*files, ImageCrop(files[3], (70, 0, 80, 9))], progress=False)
