@@ -2,11 +2,15 @@
 
 import inspect
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import yaml
+from huggingface_hub import snapshot_download
 
 from ..evaluation import BENCHMARKS, Benchmark
 
+HUB = "hf://datasets/"
 SCENES = ["scenes_composition", "scenes_zero_shot", "scenes_retrieval"]
 
 
@@ -42,7 +46,7 @@ def make_benchmark(text: str) -> Benchmark:
 
     Args:
         text (`str`): Such as `sugarcrepe:annotations=sugar-crepe/data,images=coco/val2017,minimum_coverage=0.9`; values
-            are read as YAML has them.
+            are read as YAML has them. One that begins with `hf://datasets/` is brought from the Hub, see `at_hand`.
 
     Raises:
         ValueError: If the benchmark or an argument is unknown, or one is missing.
@@ -51,7 +55,7 @@ def make_benchmark(text: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark {name!r}; must be one of {', '.join(BENCHMARKS)}")
     pairs = [part.partition("=") for part in rest.split(",")] if rest else []
-    given = {key: yaml.safe_load(value) for key, _, value in pairs}
+    given = {key: at_hand(yaml.safe_load(value)) for key, _, value in pairs}
     signature = inspect.signature(BENCHMARKS[name])
     try:
         signature.bind(**given)
@@ -60,3 +64,22 @@ def make_benchmark(text: str) -> Benchmark:
             f"{text}: {error}; {name} takes {', '.join(map(str, signature.parameters.values()))}"
         ) from error
     return BENCHMARKS[name](**given)
+
+
+def at_hand(value: Any) -> Any:
+    """Bring what a value names on the Hub to this machine, once; other values stay as they are.
+
+    Args:
+        value: A file or folder of a data set, as `hf://datasets/OWNER/NAME[@REVISION][/PATH]`, or anything else.
+
+    Returns:
+        `str`, the local file or folder, or the value.
+    """
+    if not (isinstance(value, str) and value.startswith(HUB)):
+        return value
+    owner, name, *path = value.removeprefix(HUB).split("/")
+    name, _, revision = name.partition("@")
+    inside = "/".join(path)
+    wanted = [inside, f"{inside}/*"] if inside else None
+    folder = snapshot_download(f"{owner}/{name}", repo_type="dataset", revision=revision or None, allow_patterns=wanted)
+    return str(Path(folder, inside))

@@ -1,11 +1,16 @@
 """Benchmarks are named on the command line with the arguments of their classes."""
 
 import json
+from functools import partial
 
 import pytest
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
+from loopback_hub import TOKEN, reachable_hub
 
 from compalign.evaluation import SugarCrepe
-from compalign.scripts.benchmark_arguments import BenchmarkArguments, make_benchmark, requested
+from compalign.scripts import benchmark_arguments
+from compalign.scripts.benchmark_arguments import BenchmarkArguments, at_hand, make_benchmark, requested
 
 
 def test_arguments_reach_the_benchmark(shared):
@@ -43,3 +48,20 @@ def test_values_are_read_as_yaml_has_them(tmp_path):
         (tmp_path / f"{kind}.json").write_text(json.dumps({"0": record}))
     with pytest.raises(ValueError, match="minimum_coverage"):
         make_benchmark(f"sugarcrepe:annotations={tmp_path},images={tmp_path / 'images'},minimum_coverage=0.9")
+
+
+def test_files_are_brought_from_the_hub(shared, tmp_path, monkeypatch):
+    folder = shared / "data" / "coco_by"
+    with reachable_hub(monkeypatch) as hub:
+        api = HfApi(endpoint=hub.endpoint, token=TOKEN)
+        api.create_repo("someone/benchmark", repo_type="dataset")
+        api.upload_folder(
+            repo_id="someone/benchmark", repo_type="dataset", folder_path=folder / "sugarcrepe", path_in_repo="data"
+        )
+        local = partial(snapshot_download, endpoint=hub.endpoint, token=TOKEN, cache_dir=tmp_path)
+        monkeypatch.setattr(benchmark_arguments, "snapshot_download", local)
+        text = f"sugarcrepe:annotations=hf://datasets/someone/benchmark@main/data,images={folder / 'images_256'}"
+        assert make_benchmark(text).n_found == 255
+        assert at_hand(0.5) == 0.5
+        with pytest.raises(RepositoryNotFoundError):
+            at_hand("hf://datasets/someone/else")
