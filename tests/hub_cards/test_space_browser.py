@@ -99,7 +99,7 @@ def open_page(browser, address):
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("request", lambda request: page.problems.extend(elsewhere(request.url, address)))
         page.goto(address)
-        page.locator("#verdict li").wait_for()
+        page.locator("#verdict li").first.wait_for()
         return page
 
     yield visit
@@ -162,7 +162,7 @@ def test_everything_can_be_done_by_keyboard(open_page):
     page.keyboard.press("Enter")
     page.keyboard.type("a yellow star")
     page.keyboard.press("Shift+Enter")
-    page.get_by_text("prefers caption 1, the true one").wait_for()
+    page.get_by_text("prefers caption 1, the true one").first.wait_for()
     assert captions(page).input_value() == "a black heart\na yellow star"
     for name in ("Propose foils", "Scene 1", "Scene 2"):
         page.keyboard.press("Tab")
@@ -267,7 +267,7 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(open_page, tmp_path,
     page = open_page(PHONE)
     page.emulate_media(color_scheme=scheme)
     page.reload()
-    page.locator("#verdict li").wait_for()
+    page.locator("#verdict li").first.wait_for()
     assert sideways(page) <= 0
     for tab, button, found in (("ComAlign", "Match", "#phrases li"), ("CAL", "Weigh", "#weights ruby")):
         page.screenshot(path=tmp_path / f"before_{tab}.png", full_page=True)

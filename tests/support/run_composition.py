@@ -4,6 +4,7 @@ python run_composition.py OUTPUT_DIR
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,8 +23,10 @@ def main(output_dir: str) -> None:
     trainer.train()
     state = {"logs": trainer.state.log_history, "best": trainer.state.best_model_checkpoint}
     Path(output_dir, f"rank{trainer.args.process_index}.json").write_text(json.dumps(state))
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    os._exit(0)  # all is on disk; threads that gloo leaves behind may abort an interpreter that winds up

@@ -46,14 +46,14 @@ def places(items):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Four JPEGs, of which the third is damaged where only decoding finds it."""
+    """Four PNGs, of which the third is damaged where only decoding finds it."""
     noise = np.random.default_rng(0)
     records = []
     for index in range(4):
-        path = tmp_path / f"{index}.jpg"
-        Image.fromarray(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path, "JPEG")
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(path, "PNG")
         records.append({"image": path.name, "caption": f"photograph {index}"})
-    damaged = tmp_path / "2.jpg"
+    damaged = tmp_path / "2.png"
     data = damaged.read_bytes()
     damaged.write_bytes(data[:600] + bytes(400) + data[1000:])
     check_image(damaged)  # its header and its end are sound
