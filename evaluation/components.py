@@ -11,7 +11,7 @@ from transformers import ProcessorMixin
 
 from ..data.component_features import ComponentSlots, SlotFeatures, read_slots
 from ..data.components import CaptionComponents, Entity, Relation
-from ..data.encoding import Encoded, store_images, store_texts
+from ..data.encoding import Encoded, image_keys, store_images, store_texts
 from ..data.feature_store import Features
 from ..modeling import ComAlignModel
 from ..modeling.comalign import ComAlignOutput
@@ -108,8 +108,8 @@ def encode_components(
     texts = [single_prompt(text) for text in texts]
     image_store, text_store = stores or (Features(), Features())
     options = {"batch_size": batch_size, "progress": progress}
-    asked = store_images(model.backbone, processor, images, image_store, **options)
-    first, image_rows = distinct_rows(asked.keys)
+    keys = image_keys(images)
+    first, image_rows = distinct_rows(keys)
     slots = model.config.entities, model.config.relations
     image_slots, text_slots = ComponentSlots(*slots), ComponentSlots(*slots)
     for place in first:
@@ -125,8 +125,8 @@ def encode_components(
         output=_through_heads(model.eval(), image_features, text_features),
         image_rows=torch.tensor(image_rows),
         text_rows=torch.tensor(text_rows),
-        image_keys=asked.keys,
-        counts=_counts(images, texts, asked, seen, read),
+        image_keys=keys,
+        counts=_counts(images, texts, seen, read),
     )
 
 
@@ -146,12 +146,12 @@ def _through_heads(model: ComAlignModel, images: SlotFeatures, texts: SlotFeatur
     return ComAlignOutput(**joined)
 
 
-def _counts(images: Sequence, texts: Sequence, asked: Encoded, seen: Encoded, read: Encoded) -> dict[str, int]:
+def _counts(images: Sequence, texts: Sequence, seen: Encoded, read: Encoded) -> dict[str, int]:
     """How much was asked for and how much was done, regions and phrases included."""
     return {
         "images_requested": len(images),
-        "images_encoded": asked.encoded + seen.encoded,
-        "image_batches": asked.batches + seen.batches,
+        "images_encoded": seen.encoded,
+        "image_batches": seen.batches,
         "texts_requested": len(texts),
         "texts_encoded": read.encoded,
         "text_batches": read.batches,

@@ -23,6 +23,7 @@ from ..evaluation.report import table
 from ..evaluation.results import Results
 from ..trainers.recipe import parse_recipe
 from .benchmark_arguments import BenchmarkArguments, requested
+from .checkpoints import device
 
 
 @dataclass
@@ -77,7 +78,7 @@ def mix(args: CompareArguments, folder: Path) -> list[Results]:
         raise ValueError(f"interpolate {args.interpolate}; must be two models, a base and what was fine-tuned from it")
     benchmarks = requested(args)
     base, tuned = (AutoModel.from_pretrained(path, dtype=torch.float32) for path in args.interpolate)
-    tuned.to("cuda" if torch.cuda.is_available() else "cpu")
+    tuned.to(device())
     processor = AutoProcessor.from_pretrained(args.interpolate[1])
     results = evaluate_interpolations(
         base, tuned, processor, benchmarks, args.alphas, batch_size=args.batch_size, num_workers=args.num_workers

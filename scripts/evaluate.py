@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -39,6 +38,7 @@ from ..evaluation import (
 )
 from ..trainers.recipe import parse_recipe
 from .benchmark_arguments import BenchmarkArguments, requested
+from .checkpoints import device, is_image_text_to_text
 
 NAMED = 3  # shared images, and captions, that a note names
 
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def evaluate(path: str, benchmarks: list[Benchmark], args: EvaluateArguments) -> Results:
     """Evaluate one model, by what its configuration says it is."""
-    generative = type(AutoConfig.from_pretrained(path)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    generative = is_image_text_to_text(AutoConfig.from_pretrained(path))
     model_class = AutoModelForImageTextToText if generative else AutoModel
     model = model_class.from_pretrained(path, dtype=torch.float32)
     model.to(device())
@@ -124,11 +124,6 @@ def with_contamination(benchmark: Benchmark, training: str) -> Benchmark:
     other = copy(benchmark)
     other.notes = [*benchmark.notes, f"checked against {training}: {overlap}{''.join(examples)}"]
     return other
-
-
-def device() -> torch.device:
-    """Where models go: the GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def short_name(path: str) -> str:

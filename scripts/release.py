@@ -86,9 +86,7 @@ def release_base(args: ReleaseArguments, folder: Path) -> None:
         train_scenes_base.main(flags)
         return
     shape, training = parse_recipe(train_scenes_base.BaseArguments, NegCLIPArguments, arguments=flags)
-    own = evaluate_saved(folder, dual_encoder_benchmarks(args.items), folder.name)
-    document(folder, "base", own, {**vars(shape), **training.to_dict()})
-    print(table([own]))
+    train_scenes_base.evaluate_and_document(folder, {**vars(shape), **training.to_dict()}, args.items)
 
 
 def release_dual_encoder(method: str, args: ReleaseArguments, folder: Path) -> None:

@@ -20,8 +20,6 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForImageTextToText,
@@ -39,13 +37,10 @@ from ..evaluation.answers import AnswerScorer
 from ..evaluation.components import encode_components
 from ..evaluation.encoding import score_captions
 from ..evaluation.matches import CaptionMatches, match_captions
-from ..modeling import ComAlignConfig
 from ..trainers.recipe import parse_recipe
+from .checkpoints import device, dual_encoder_types, is_comalign, is_dual_encoder, is_image_text_to_text
 from .score_components import detect_regions, left_out, lines_of, read_regions
 from .score_picture import Bar, draw_bars, draw_matches
-
-# Dual encoders whose similarities have a temperature, or none, in place of the logit scale.
-WITHOUT_LOGIT_SCALE = frozenset({"align", "tipsv2", "videoprism"})
 
 
 @dataclass
@@ -126,16 +121,15 @@ def check(args: ScoreArguments) -> None:
 
 def scorer(config: PreTrainedConfig, model: str) -> Callable[[ScoreArguments, Image.Image], list]:
     """What scores captions with a model of this type."""
-    if isinstance(config, ComAlignConfig):
+    if is_comalign(config):
         return score_components
     # Before dual encoders: BLIP is listed as both, and its checkpoints are seldom of the dual encoder.
-    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if is_image_text_to_text(config):
         return score_answers
-    dual = {kind.model_type for kind in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING} - WITHOUT_LOGIT_SCALE
-    if config.model_type in dual:
+    if is_dual_encoder(config):
         return score_dual
     raise ValueError(
-        f"{model} is of type {config.model_type!r}; accepted: comalign, {', '.join(sorted(dual))} and "
+        f"{model} is of type {config.model_type!r}; accepted: comalign, {', '.join(dual_encoder_types())} and "
         "image-text-to-text models, such as llava"
     )
 
@@ -154,7 +148,7 @@ def score_dual(args: ScoreArguments, image: Image.Image) -> list[CaptionScore]:
 def score_answers(args: ScoreArguments, image: Image.Image) -> list[CaptionScore]:
     """Mean log-likelihoods of a token of each caption, and the probabilities that they are of."""
     model, processor = load(AutoModelForImageTextToText, args.model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device())
     answers = AnswerScorer(model, processor)(image, [(args.prompt, caption) for caption in args.captions])
     means = [answer.log_probs.mean().item() for answer in answers]
     note = (

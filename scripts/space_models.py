@@ -12,10 +12,6 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    MODEL_FOR_OBJECT_DETECTION_MAPPING,
-    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING,
-    MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForImageTextToText,
@@ -31,38 +27,15 @@ from ..data.components.rows import ImageComponents
 from ..evaluation.components import encode_components
 from ..evaluation.encoding import score_captions
 from ..evaluation.matches import CaptionMatches, match_captions
-from ..modeling import ComAlignConfig, ComAlignModel
-from .score import WITHOUT_LOGIT_SCALE, loading, model_name
+from ..modeling import ComAlignModel
+from .checkpoints import device, is_comalign, is_detector, is_dual_encoder, is_image_text_to_text
+from .score import loading, model_name
 from .space_inputs import scene_entities
 from .tokens import TokenWeight, weigh_tokens
 
 MOST_MODELS = 4
 WEIGHTS = (".safetensors", ".bin")
 KEPT = 4  # models of a kind that stay in memory
-
-
-def is_dual_encoder(config: PreTrainedConfig) -> bool:
-    """Whether this is a model with an image and a text tower, and a logit scale."""
-    mapped = type(config) in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING
-    return mapped and config.model_type not in WITHOUT_LOGIT_SCALE
-
-
-def is_comalign(config: PreTrainedConfig) -> bool:
-    """Whether these are ComAlign's heads."""
-    return isinstance(config, ComAlignConfig)
-
-
-def is_image_text_to_text(config: PreTrainedConfig) -> bool:
-    """Whether this is a model that writes about images."""
-    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-
-
-def is_detector(config: PreTrainedConfig) -> bool:
-    """Whether this finds objects, of its own classes or of given phrases."""
-    return any(
-        type(config) in mapping
-        for mapping in (MODEL_FOR_OBJECT_DETECTION_MAPPING, MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING)
-    )
 
 
 KINDS = {
@@ -155,7 +128,7 @@ def load(auto_class: type, place: str) -> Any:
     """A model in float32 for use; no pickle is read and no code beside it is run."""
     with loading(place):
         model = auto_class.from_pretrained(place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval().to(device())
 
 
 def load_processor(place: str) -> ProcessorMixin:

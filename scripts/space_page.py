@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from .checkpoints import is_comalign, is_dual_encoder, is_image_text_to_text
 from .space_inputs import MOST_BYTES, MOST_CAPTIONS, add_foils, read_captions, read_image, scene_examples
 from .space_models import (
     KINDS,
@@ -11,9 +12,6 @@ from .space_models import (
     Kind,
     Library,
     compare,
-    is_comalign,
-    is_dual_encoder,
-    is_image_text_to_text,
     match,
     weigh,
 )

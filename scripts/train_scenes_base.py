@@ -17,11 +17,10 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from ..data.scenes import WebSceneDataset, full_caption, generate_scene, web_caption
 from ..data.tokenization import train_clip_tokenizer
-from ..evaluation import evaluate_model, table
-from ..hub_cards import write_card
+from ..evaluation import table
 from ..trainers import NegCLIPArguments, NegCLIPTrainer
 from ..trainers.recipe import parse_recipe
-from .benchmark_arguments import SCENES
+from .demo import TrainingChoice, document, dual_encoder_benchmarks, evaluate_saved
 
 CONTEXT_LENGTH = 64
 VOCABULARY = 700  # more than there are merges: every word of the world becomes one token
@@ -64,15 +63,13 @@ def main(arguments: list[str] | None = None) -> None:
     trainer.model.save_pretrained(folder)
     processor.save_pretrained(folder)
     (folder / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    document(folder, {**vars(shape), **args.to_dict()})
+    evaluate_and_document(folder, {**vars(shape), **args.to_dict()})
 
 
-def document(folder: Path, recipe: dict[str, Any]) -> None:
-    """Evaluate the saved model and write its results and its card beside it."""
-    model, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
-    results = evaluate_model(model, processor, SCENES, name=folder.name)
-    results.to_json(folder / "results.json")
-    write_card(folder, "base", results, recipe)
+def evaluate_and_document(folder: Path, recipe: dict[str, Any], items: int = TrainingChoice.items) -> None:
+    """Evaluate the saved model, and write its results and its card beside it."""
+    results = evaluate_saved(folder, dual_encoder_benchmarks(items), folder.name)
+    document(folder, "base", results, recipe)
     print(table([results]))
 
 

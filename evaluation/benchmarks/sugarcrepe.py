@@ -1,12 +1,12 @@
 """SugarCrepe: fluent hard negatives of seven kinds, for COCO val2017."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from .choice import CaptionChoice, ChoiceItem, columns_of_seven, families_of_seven
-from .coverage import find_images
+from .coverage import FoundImages, find_images
 from .records import check_sizes, read_records
 
 SIZES = {
@@ -64,14 +64,34 @@ class SugarCrepe(CaptionChoice):
     ):
         listed = {kind: read_records(Path(annotations) / f"{kind}.json", FIELDS) for kind in SIZES}
         notes = _drop_withdrawn(listed["swap_obj"], annotations) + check_sizes(listed, SIZES, annotations)
-        records = [(kind, key, record) for kind, file in listed.items() for key, record in file.items()]
-        found = find_images([(images, record["filename"]) for _, _, record in records], minimum_coverage)
-        items = [
-            ChoiceItem(key, kind, path, (record["caption"], record["negative_caption"]), cluster=record["filename"])
-            for (kind, key, record), path in zip(records, found.paths, strict=True)
-            if path is not None
-        ]
+        items, found = items_with_images(listed, ("caption", "negative_caption"), images, minimum_coverage)
         super().__init__(items, training_captions, found, notes)
+
+
+def items_with_images(
+    listed: Mapping[str, Mapping[str, dict[str, str]]],
+    captions: Sequence[str],
+    images: str | Path,
+    minimum_coverage: float,
+) -> tuple[list[ChoiceItem], FoundImages]:
+    """Make the items whose image is there, in the form that SugarCrepe and SugarCrepe++ share.
+
+    Args:
+        listed (mapping of kind to records by key): Each record names its image as `filename`.
+        captions (sequence of `str`): The fields of the captions, true ones first.
+        images, minimum_coverage: As in `SugarCrepe`.
+
+    Raises:
+        ValueError: As `find_images`.
+    """
+    records = [(kind, key, record) for kind, file in listed.items() for key, record in file.items()]
+    found = find_images([(images, record["filename"]) for _, _, record in records], minimum_coverage)
+    items = [
+        ChoiceItem(key, kind, path, tuple(record[field] for field in captions), cluster=record["filename"])
+        for (kind, key, record), path in zip(records, found.paths, strict=True)
+        if path is not None
+    ]
+    return items, found
 
 
 def _drop_withdrawn(swap_obj: dict[str, dict], folder: str | Path) -> list[str]:

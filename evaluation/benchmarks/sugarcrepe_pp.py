@@ -9,9 +9,9 @@ import numpy as np
 from ..baselines import word_overlap
 from ..metrics import as_scores
 from ..results import Score
-from .choice import CaptionChoice, ChoiceItem, Tree, families_of_seven, score_choices
-from .coverage import find_images
+from .choice import CaptionChoice, Tree, families_of_seven, score_choices
 from .records import check_sizes, read_records
+from .sugarcrepe import items_with_images
 
 SIZES = {"replace_obj": 1652, "replace_att": 788, "replace_rel": 1406, "swap_obj": 245, "swap_att": 666}
 FIELDS = {"filename": str, "caption": str, "caption2": str, "negative_caption": str}
@@ -68,14 +68,8 @@ class SugarCrepePP(CaptionChoice):
     ):
         listed = {kind: read_records(Path(annotations) / f"{kind}.json", FIELDS) for kind in SIZES}
         notes = check_sizes(listed, SIZES, annotations)
-        records = [(kind, key, record) for kind, file in listed.items() for key, record in file.items()]
-        found = find_images([(images, record["filename"]) for _, _, record in records], minimum_coverage)
         captions = ("caption", "caption2", "negative_caption")
-        items = [
-            ChoiceItem(key, kind, path, tuple(record[field] for field in captions), cluster=record["filename"])
-            for (kind, key, record), path in zip(records, found.paths, strict=True)
-            if path is not None
-        ]
+        items, found = items_with_images(listed, captions, images, minimum_coverage)
         super().__init__(items, training_captions, found, notes)
 
     def options(self, scores: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from compalign.evaluation.matches import CaptionMatches, Match, RoleMatches
 from compalign.evaluation.report import PALETTE
 from compalign.modeling import ComAlignConfig, ComAlignModel
 from compalign.scripts import space, space_inputs, space_models, space_views
+from compalign.scripts.checkpoints import is_comalign, is_dual_encoder, is_image_text_to_text
 from compalign.scripts.space_inputs import (
     MOST_BYTES,
     MOST_CAPTIONS,
@@ -31,7 +32,7 @@ from compalign.scripts.space_inputs import (
     scene_entities,
     scene_examples,
 )
-from compalign.scripts.space_models import Library, Scores, is_comalign, is_dual_encoder, is_image_text_to_text
+from compalign.scripts.space_models import Library, Scores
 from compalign.scripts.tokens import TokenWeight, weigh_tokens
 from compalign.trainers.recipe import parse_recipe
 
