@@ -1,11 +1,11 @@
-"""What must be on the disk before anything relies on it."""
+"""Flushing of files to the disk, before anything relies on them."""
 
 import os
 from pathlib import Path
 
 
 def flush(path: Path) -> None:
-    """Ask the system to write a file, or a folder's list of names, to the disk."""
+    """Flush a file, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Pictures, opened safely: three known formats, size checked before decoding, names kept inside their folder."""
+"""Images, opened safely: three formats, the size checked before decoding, and names that cannot leave their folder."""
 
 import math
 import os
@@ -8,55 +8,58 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-# Pillow knows dozens of formats; the fewer decoders a file can choose from, the fewer ways it has to do harm.
+# Pillow reads dozens of formats. Fewer decoders to choose from leave a malicious file fewer ways to do harm.
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 128_000_000
 
-# What the last bytes of a complete file hold. A WEBP states its length up front, and Pillow refuses a shorter one.
+# Found among the last bytes of a complete file. A WEBP states its length up front, and Pillow refuses a shorter one.
 _ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "WEBP": b""}
 _LAST_BYTES = 64
-# What Pillow raised for files damaged at random.
+# Errors that Pillow raised for files damaged at random.
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
-ImageSource = str | Path | bytes | BinaryIO | dict
+EncodedImage = str | Path | bytes | BinaryIO | dict
 
 
 class UnreadableImage(ValueError):
-    """A picture that cannot be used; the message names the file and the cause."""
+    """An image that cannot be used. The message names the file and the cause."""
 
 
 class ImageCrop(NamedTuple):
-    """A box of a picture, to be used as a picture.
+    """A box of an image, used as an image of its own.
 
     Args:
-        image (path, `bytes`, binary file, `dict` or `PIL.Image.Image`): The picture, as for `open_image`.
-        box (`tuple[float, float, float, float]`): Left, top, right and bottom in pixels of the upright picture, the far
-            edges excluded. Parts outside the picture are left out; a pixel that the box touches is kept.
+        image (path, `bytes`, binary file, `dict` or `PIL.Image.Image`): The whole image, as for `open_image`.
+        box (`tuple[float, float, float, float]`): Left, top, right and bottom in pixels of the upright image, the far
+            edges excluded. Parts outside the image are cut off; every pixel that the box touches is kept.
     """
 
-    image: ImageSource | Image.Image
+    image: EncodedImage | Image.Image
     box: tuple[float, float, float, float]
 
 
-def open_image(source: ImageSource | Image.Image | ImageCrop, root: str | Path | None = None) -> Image.Image:
-    """Open a picture as RGB: upright by its EXIF orientation, transparent parts laid on white.
+ImageSource = EncodedImage | Image.Image | ImageCrop
+
+
+def open_image(source: ImageSource, root: str | Path | None = None) -> Image.Image:
+    """Open an image as RGB, turned upright by its EXIF orientation, with transparent parts on white.
 
     Args:
-        source (path, `bytes`, binary file, `dict`, `PIL.Image.Image` or `ImageCrop`): The picture. A `dict` is what
-            `datasets.Image(decode=False)` gives, `{"bytes": ..., "path": ...}`; bytes, where there are any, come first.
+        source (path, `bytes`, binary file, `dict`, `PIL.Image.Image` or `ImageCrop`): The image. A `dict` has the form
+            `{"bytes": ..., "path": ...}` that `datasets.Image(decode=False)` gives; the path is used if bytes are None.
         root (`str` or `Path`, *optional*): Folder that a path starts from and must not leave.
 
     Returns:
-        `PIL.Image.Image` of mode "RGB", decoded.
+        `PIL.Image.Image`: The decoded image, of mode "RGB".
 
     Raises:
-        UnreadableImage: If the file is missing, damaged, outside `root`, in another format than JPEG, PNG or WEBP, or
-            larger than `MAX_PIXELS`; or if a box holds nothing of its picture.
+        UnreadableImage: If the file is missing, damaged, outside `root`, larger than `MAX_PIXELS`, or not a JPEG, PNG
+            or WEBP; if a box lies outside its image.
     """
     if isinstance(source, ImageCrop):
         return crop_image(open_image(source.image, root), source.box, image_name(source.image))
@@ -67,42 +70,42 @@ def open_image(source: ImageSource | Image.Image | ImageCrop, root: str | Path |
             return _decoded(Image.open(stream, formats=FORMATS), name)
 
 
-def check_image(source: ImageSource, root: str | Path | None = None) -> tuple[int, int]:
-    """Check a picture by its header and its last bytes, so that a broken one is found before training meets it.
+def check_image(source: EncodedImage, root: str | Path | None = None) -> tuple[int, int]:
+    """Check an image by its header and its last bytes, so that a broken file is found before training starts.
 
-    A file without the usual ending may be sound (some cameras append data), so that one is decoded to find out.
-    Damage in the middle of a file is not found.
+    A file without the usual ending may be sound, since some cameras append data. It is decoded to find out. Damage in
+    the middle of a file is not found.
 
     Args:
-        source (path, `bytes`, binary file or `dict`): The picture, as for `open_image`.
+        source (path, `bytes`, binary file or `dict`): The image, as for `open_image`.
         root (`str` or `Path`, *optional*): Folder that a path starts from and must not leave.
 
     Returns:
-        `(width, height)` in pixels, as stored: before EXIF orientation.
+        `tuple[int, int]`: Width and height in pixels as stored, before EXIF orientation.
 
     Raises:
-        UnreadableImage: As `open_image`.
+        UnreadableImage: As in `open_image`.
     """
     with _named_errors(source) as name, _stream(source, root) as stream:
         image = Image.open(stream, formats=FORMATS)
         _refuse_bomb(image, name)
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES))
-        if _ENDINGS[image.format] not in stream.read():
+        if _ENDINGS[str(image.format)] not in stream.read():
             stream.seek(0)
             _decoded(Image.open(stream, formats=FORMATS), name)
         return image.size
 
 
 def crop_image(image: Image.Image, box: tuple[float, float, float, float], name: str) -> Image.Image:
-    """Cut a box out of an opened picture.
+    """Cut a box out of an opened image.
 
     Args:
-        image (`PIL.Image.Image`): What `open_image` gave.
+        image (`PIL.Image.Image`): An image from `open_image`.
         box (`tuple[float, float, float, float]`): As in `ImageCrop`.
-        name (`str`): The picture's name, for the error.
+        name (`str`): Name of the image in the error.
 
     Returns:
-        `PIL.Image.Image`: The part of the box inside the picture, fractions rounded outward.
+        `PIL.Image.Image`: The part of the box inside the image, with fractions rounded outward.
 
     Raises:
         UnreadableImage: If no positive area is left inside, or the box is not four finite numbers.
@@ -112,29 +115,29 @@ def crop_image(image: Image.Image, box: tuple[float, float, float, float], name:
         inside = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
     except (TypeError, ValueError) as error:
         raise UnreadableImage(f"{name}: box {box!r} is not left, top, right, bottom") from error
-    # Written this way round, a NaN is refused too.
+    # `not (a < b)` refuses a NaN too; `a >= b` would not.
     if not (math.isfinite(sum(box)) and inside[0] < inside[2] and inside[1] < inside[3]):
-        raise UnreadableImage(f"{name}: box {tuple(box)} holds nothing of its {image.width} x {image.height} pixels")
+        raise UnreadableImage(f"{name}: box {tuple(box)} holds none of the {image.width} x {image.height} pixels")
     return image.crop((math.floor(inside[0]), math.floor(inside[1]), math.ceil(inside[2]), math.ceil(inside[3])))
 
 
-def image_name(source: ImageSource | Image.Image | ImageCrop) -> str:
-    """Name a picture in messages: its path, or that it is in memory."""
+def image_name(source: ImageSource) -> str:
+    """Return the name of an image in messages: its path, or "image in memory"."""
     if isinstance(source, ImageCrop):
         return image_name(source.image)
     held = source.get("path") if isinstance(source, dict) else source
-    return str(held) if isinstance(held, (str, Path)) else "picture in memory"
+    return str(held) if isinstance(held, (str, Path)) else "image in memory"
 
 
 def resolve_inside(root: str | Path, name: str | Path) -> Path:
-    """Resolve a file name found in data, refusing to leave the folder it belongs to.
+    """Resolve a file name found in data, which must not leave the folder it belongs to.
 
     Args:
         root (`str` or `Path`): The folder.
-        name (`str` or `Path`): Relative to `root`, or absolute and inside it.
+        name (`str` or `Path`): A name relative to `root`, or absolute and inside it.
 
     Returns:
-        Absolute `Path`, symbolic links followed; the file need not exist.
+        `Path`: The absolute path, with symbolic links followed. The file need not exist.
 
     Raises:
         ValueError: If `..`, an absolute name or a symbolic link leads outside `root`.
@@ -147,8 +150,8 @@ def resolve_inside(root: str | Path, name: str | Path) -> Path:
 
 
 @contextmanager
-def _named_errors(source: ImageSource | Image.Image) -> Iterator[str]:
-    """Give the picture's name, and turn whatever Pillow raises into an `UnreadableImage` that says it."""
+def _named_errors(source: EncodedImage | Image.Image) -> Iterator[str]:
+    """Yield the name of an image, and turn errors of Pillow into an `UnreadableImage` with that name."""
     name = image_name(source)
     try:
         yield name
@@ -157,17 +160,17 @@ def _named_errors(source: ImageSource | Image.Image) -> Iterator[str]:
     except FileNotFoundError as error:
         raise UnreadableImage(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name}: not a picture in one of the formats {', '.join(FORMATS)}") from error
+        raise UnreadableImage(f"{name}: not an image in one of the formats {', '.join(FORMATS)}") from error
     except _PILLOW_ERRORS as error:
         raise UnreadableImage(f"{name}: {error}") from error
 
 
-def _stream(source: ImageSource, root: str | Path | None) -> AbstractContextManager[BinaryIO]:
-    """Open the picture's bytes; a file given open stays open."""
+def _stream(source: Any, root: str | Path | None) -> AbstractContextManager[BinaryIO]:
+    """Open the bytes of an image. An open file stays open."""
     if isinstance(source, dict):
         source = source["path"] if source.get("bytes") is None else source["bytes"]
     if source is None:
-        raise UnreadableImage("the picture has neither bytes nor a path")
+        raise UnreadableImage("the image has neither bytes nor a path")
     if isinstance(source, bytes):
         return BytesIO(source)
     if isinstance(source, (str, Path)):
@@ -176,14 +179,14 @@ def _stream(source: ImageSource, root: str | Path | None) -> AbstractContextMana
 
 
 def _refuse_bomb(image: Image.Image, name: str) -> None:
-    """Refuse a picture too large to decode; its header alone has been read."""
+    """Refuse an image that is too large to decode. Only its header has been read."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise UnreadableImage(f"{name}: {image.width} x {image.height} = {pixels} pixels, more than {MAX_PIXELS}")
 
 
 def _decoded(image: Image.Image, name: str) -> Image.Image:
-    """Decode, turn upright and convert to RGB."""
+    """Decode an image, turn it upright and convert it to RGB."""
     _refuse_bomb(image, name)
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:

@@ -1,16 +1,20 @@
-"""Evaluation during training: what composition gains and what is lost elsewhere, step by step."""
+"""Evaluation during training: the gain in composition and the loss in recognition, step by step."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from transformers import Trainer, TrainerCallback
+from transformers import ProcessorMixin, Trainer, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .benchmarks import Benchmark
 from .evaluator import evaluate_model
-from .report import PALETTE
+from .report import COMPOSITION, PALETTE, RETENTION, saved
 from .results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLDER = "composition"
 TRADE_OFF = "eval_composition_trade_off"
@@ -21,16 +25,16 @@ logger = logging.getLogger(__name__)
 def trade_off(
     composition: float, retention: float, start_retention: float, penalty: float = 1.0, tolerance: float = 0.01
 ) -> float:
-    """Weigh what a model gained in composition against what it lost elsewhere.
+    """Weigh a model's composition against its loss in recognition.
 
-    A loss within the tolerance is free, so that noise does not decide; beyond it, each lost point costs `penalty`
-    points of composition. A gain in retention earns nothing.
+    A loss within the tolerance costs nothing, so that noise does not decide. Beyond it, each lost point costs `penalty`
+    points of composition. A gain in recognition earns nothing.
 
     Args:
-        composition, retention (`float`): Of the model, in [0, 1].
-        start_retention (`float`): Of the model before training, in [0, 1].
-        penalty (`float`): Price of lost retention, >= 0.
-        tolerance (`float`): Retention that may be lost for nothing, in [0, 1].
+        composition, retention (`float`): Scores of composition and of recognition, in [0, 1].
+        start_retention (`float`): Score of recognition before training, in [0, 1].
+        penalty (`float`): Points of composition per lost point of recognition, >= 0.
+        tolerance (`float`): Loss of recognition that costs nothing, in [0, 1].
 
     Returns:
         `float`: composition - penalty * max(0, start_retention - retention - tolerance).
@@ -39,15 +43,15 @@ def trade_off(
 
 
 class CompositionCallback(TrainerCallback):
-    """Evaluates the model before training, every few steps and after the last one, and keeps the best checkpoint.
+    """Evaluates the model before training, every few steps and after the last step, and keeps the best checkpoint.
 
-    The scores that tables show are logged as `eval_<benchmark>/<score>`, and the trade-off that chooses the best as
-    `eval_composition_trade_off`; each evaluation is `composition/step-<n>/results.json` in the output folder, and
-    `composition/curve.png` shows them all. Whenever the trade-off is the best since training began, a checkpoint is
-    saved and `state.best_model_checkpoint` names it. The start is what others are compared with and no candidate.
+    The scores that tables show are logged as `eval_<benchmark>/<score>`, and the trade-off that selects the best
+    checkpoint as `eval_composition_trade_off`. Each evaluation is written to `composition/step-<n>/results.json` in the
+    output folder, and `composition/curve.png` shows them all. Whenever the trade-off is the best so far, a checkpoint
+    is saved and `state.best_model_checkpoint` names it. The model before training is the reference, not a candidate.
 
-    Processes share the work of encoding, and the first one writes. The model returns to the mode it was in, and random
-    streams are as without an evaluation. On resume the evaluations so far are read back from the output folder.
+    Processes share the encoding; the first process writes. Training modes and random streams are the same as without an
+    evaluation. On resume, the previous evaluations are read from the output folder.
 
     Example:
 
@@ -59,18 +63,18 @@ class CompositionCallback(TrainerCallback):
     ```
 
     Args:
-        trainer (`Trainer`): The trainer that it is added to, with a `processing_class`.
-        benchmarks (sequence of `Benchmark`): What to evaluate on.
+        trainer (`Trainer`): The trainer to which the callback is added, with a `processing_class`.
+        benchmarks (sequence of `Benchmark`): Benchmarks to evaluate on.
         every_steps (`int`): Optimizer steps between two evaluations, >= 1.
-        composition, retention (`str`): `"benchmark/score"` of what shall rise, and of what shall stay.
+        composition, retention (`str`): Score that should improve, and score that should not drop: `"benchmark/score"`.
         penalty, tolerance (`float`): See `trade_off`.
-        load_best (`bool`): Whether the trainer ends with the weights of the best checkpoint.
-        batch_size (`int`): Images, and texts, a forward pass.
-        num_workers (`int`): Processes that decode images; 0 decodes in this one.
+        load_best (`bool`): Whether training ends with the weights of the best checkpoint.
+        batch_size (`int`, *optional*): As in `evaluate_model`.
+        num_workers (`int`): Processes that decode images; 0 decodes in this process.
 
     Raises:
-        ValueError: If `every_steps` is below 1, a benchmark of the two scores is missing, the trainer chooses the best
-            checkpoint itself, or no process holds the whole model.
+        ValueError: If `every_steps` is below 1, the benchmark of one of the two scores is missing, the trainer selects
+            the best checkpoint itself, or no process holds the whole model.
     """
 
     def __init__(
@@ -78,12 +82,12 @@ class CompositionCallback(TrainerCallback):
         trainer: Trainer,
         benchmarks: Sequence[Benchmark],
         every_steps: int,
-        composition: str = "scenes_composition/all_macro",
-        retention: str = "scenes_zero_shot/top1",
+        composition: str = COMPOSITION,
+        retention: str = RETENTION,
         penalty: float = 1.0,
         tolerance: float = 0.01,
         load_best: bool = False,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         num_workers: int = 0,
     ):
         names = [benchmark.name for benchmark in benchmarks]
@@ -93,12 +97,13 @@ class CompositionCallback(TrainerCallback):
             raise ValueError(f"every_steps {every_steps}; must be at least 1")
         if trainer.args.metric_for_best_model is not None:
             raise ValueError(
-                f"metric_for_best_model {trainer.args.metric_for_best_model!r}: the trade-off chooses the best "
-                "checkpoint; leave it and load_best_model_at_end out, and see load_best"
+                f"metric_for_best_model {trainer.args.metric_for_best_model!r}: the trade-off selects the best "
+                "checkpoint; omit metric_for_best_model and load_best_model_at_end, and set load_best instead"
             )
         if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise ValueError(
-                "processes share the images, and under FSDP or ZeRO-3 none has all weights; evaluate checkpoints"
+                "under FSDP or ZeRO-3 no process has all weights, so the model cannot be evaluated during training; "
+                "evaluate its checkpoints"
             )
         trainer.args.load_best_model_at_end = load_best
         self.trainer = trainer
@@ -106,8 +111,8 @@ class CompositionCallback(TrainerCallback):
         self.every_steps = every_steps
         self.composition, self.retention = composition, retention
         self.penalty, self.tolerance = penalty, tolerance
-        self.loading = {"batch_size": batch_size, "num_workers": num_workers}
-        self.folder = Path(trainer.args.output_dir, FOLDER)
+        self.loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
+        self.folder = Path(trainer.args.output_dir or ".", FOLDER)
         self.history: list[tuple[int, Results]] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -144,7 +149,7 @@ class CompositionCallback(TrainerCallback):
         """Evaluate, log, write the results, and return the trade-off."""
         results = evaluate_model(
             self.trainer.accelerator.unwrap_model(self.trainer.model),
-            self.trainer.processing_class,
+            cast(ProcessorMixin, self.trainer.processing_class),
             self.benchmarks,
             name=f"step {state.global_step}",
             progress=False,
@@ -158,7 +163,7 @@ class CompositionCallback(TrainerCallback):
         value = trade_off(composition, retention, start, self.penalty, self.tolerance)
         should_log = control.should_log
         self.trainer.log(logs | {TRADE_OFF: value})
-        control.should_log = should_log  # a log clears it, and the training loss of this step would be lost
+        control.should_log = should_log  # logging clears it, and this step's training loss would be lost
         if state.is_world_process_zero:
             self.history.append((state.global_step, results))
             path = self._results_file(state.global_step)
@@ -167,26 +172,32 @@ class CompositionCallback(TrainerCallback):
         return value
 
     def _results_file(self, step: int) -> Path:
-        """Where the results of a step are."""
+        """Return the results file of a step."""
         return self.folder / f"step-{step}" / "results.json"
 
 
 def plot_curve(
     history: Sequence[tuple[int, Results]],
-    path: str | Path,
-    composition: str,
-    retention: str,
+    path: str | Path | None = None,
+    composition: str = COMPOSITION,
+    retention: str = RETENTION,
     best_step: int | None = None,
-) -> None:
-    """Draw composition and retention over the steps of a training to a PNG file.
+) -> "Figure":
+    """Draw composition and recognition over the steps of a training run.
 
-    Bands are 95 % intervals, dashed lines are where training started, and a vertical line marks the best step.
+    Bands are 95 % intervals, dashed lines are the scores before training, and a vertical line marks the best step.
 
     Args:
         history (sequence of step and `Results`): At least one, in the order of the steps.
-        path (`str` or `Path`): PNG file to write.
-        composition, retention (`str`): `"benchmark/score"`.
-        best_step (`int`, optional): Step to mark.
+        path (`str` or `Path`, *optional*): PNG file to write.
+        composition, retention (`str`): Scores to draw: `"benchmark/score"`.
+        best_step (`int`, *optional*): Step to mark.
+
+    Returns:
+        `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: If results lack one of the scores.
     """
     from matplotlib.figure import Figure
 
@@ -195,7 +206,7 @@ def plot_curve(
     steps = [step for step, _ in history]
     for key, kind, colour, marker in (
         (composition, "composition", PALETTE[0], "o"),
-        (retention, "kept", PALETTE[5], "s"),
+        (retention, "recognition", PALETTE[5], "s"),
     ):
         scores = [results.find(key) for _, results in history]
         low, high = zip(*(score.interval for score in scores), strict=True)
@@ -208,7 +219,7 @@ def plot_curve(
         axes.axvline(best_step, color="0.6", lw=1, zorder=0, label=f"best trade-off: step {best_step}")
     axes.plot([], [], color="0.4", ls="--", lw=1, label="start of training")
     axes.set(xlabel="optimizer step", ylabel="%")
-    axes.set_title("What training gains and what it costs", loc="left", fontsize=11)
+    axes.set_title("Gain and cost of training", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    figure.savefig(path, format="png")
+    return saved(figure, path)

@@ -1,4 +1,4 @@
-"""Contamination: which images and captions of a benchmark stand in a training file."""
+"""Contamination: which images and captions of a benchmark occur in training data."""
 
 import re
 from collections.abc import Iterable
@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from ..data.bad_rows import RowProblem
-from ..data.caption_formats import COCO_2014_PATTERN, USED_COLUMNS, check_row, choose_layout, row_reader
-from ..data.caption_hygiene import normalised
 from ..data.images import image_name
-from ..data.row_reading import read_rows
-from ..data.sources import read_source
+from ..data.readers.bad_rows import RowProblem
+from ..data.readers.caption_formats import USED_COLUMNS, check_row, choose_layout
+from ..data.readers.hygiene import check_record, normalised
+from ..data.readers.sources import read_source
 from .benchmarks import Benchmark
 
 if TYPE_CHECKING:
@@ -19,20 +18,20 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, DatasetDict
 
-# COCO_val2014_000000000285.jpg and 000000000285.jpg are one photograph, and so is image_id 285.
+# COCO_val2014_000000000285.jpg, 000000000285.jpg and image_id 285 are the same photograph.
 _COCO_FILE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})\.jpg")
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a benchmark shares with training data.
+    """Images and captions that a benchmark shares with training data.
 
     Args:
-        images (`list[str]`): Images of the benchmark, by the names it gives them, that training sees.
-        captions (`list[str]`): Texts of the benchmark that training sees, as they stand there.
-        benchmark_images, benchmark_captions (`int`): How many distinct ones the benchmark has.
-        training_images, training_captions (`int`): How many distinct ones training has.
-        unread (`int`): Rows of the training file that could not be read.
+        images (`list[str]`): Images of the benchmark that occur in the training data, by their names in the benchmark.
+        captions (`list[str]`): Texts of the benchmark that occur in the training data, as written in the benchmark.
+        benchmark_images, benchmark_captions (`int`): Numbers of distinct images and captions of the benchmark.
+        training_images, training_captions (`int`): Numbers of distinct images and captions of the training data.
+        unread (`int`): Rows of the training data that could not be read.
     """
 
     images: list[str]
@@ -58,15 +57,16 @@ def find_overlap(
     benchmark_captions: Iterable[str],
     unread: int = 0,
 ) -> Overlap:
-    """Find what a benchmark shares with training data.
+    """Find the images and captions that a benchmark shares with training data.
 
-    Images are the same if their COCO number is, which is the same in 2014 and 2017 and with or without a folder; other
-    images if their file names are. Texts are the same apart from case, spaces and final punctuation.
+    Images of COCO are the same if their numbers are equal, in 2014 and in 2017; other images are the same if their file
+    names are equal, with or without folders. Texts are the same if they differ only in case, spaces and final
+    punctuation.
 
     Args:
         training_images, benchmark_images (iterable of `str` or `int`): File names, with or without folders, or numbers.
-        training_captions, benchmark_captions (iterable of `str`): Captions. The benchmark's false ones belong here too.
-        unread (`int`): Passed on.
+        training_captions, benchmark_captions (iterable of `str`): Captions, with the false captions of the benchmark.
+        unread (`int`): Rows of the training data that could not be read, for `Overlap`.
 
     Returns:
         `Overlap`
@@ -89,7 +89,7 @@ def find_overlap(
 def check_contamination(
     training: "str | Path | Dataset | DatasetDict", benchmark: Benchmark, split: str | None = None
 ) -> Overlap:
-    """Check a benchmark against training data; the images of the training data need not be there.
+    """Check a benchmark against training data, whose image files are not needed.
 
     Example:
 
@@ -100,38 +100,42 @@ def check_contamination(
     Args:
         training (path, `Dataset` or `DatasetDict`): Anything that `compalign.data.load_captions` reads.
         benchmark (`Benchmark`): The benchmark, with the images that were found.
-        split (`str`, *optional*): Split to take where the training data have several.
+        split (`str`, *optional*): Split to read if the training data have several.
 
     Returns:
-        `Overlap`: over the benchmark's images, by file name, and all its texts, false captions included.
+        `Overlap`: of the benchmark's images, by file name, and of all its texts, false captions included.
 
     Raises:
-        FileNotFoundError: If nothing is found under that name.
-        ValueError: If the training data are of no known format.
+        FileNotFoundError: If there are no training data of that name.
+        ValueError: If the format of the training data is unknown.
     """
     source = read_source(training, split, USED_COLUMNS)
-    read, _ = row_reader(source, choose_layout(source), None, None, COCO_2014_PATTERN)
-    bad: list[RowProblem] = []
-    rows = read_rows(source.records, lambda _, record: check_row(read(record)), lambda _, problem: bad.append(problem))
-    trained = [row.image_id if row.image is None else row.image for row in rows.values()]
+    layout = choose_layout(source)
+    rows, unread = [], 0
+    for record in source.records:
+        try:
+            rows.append(check_row(layout.read(check_record(record))))
+        except RowProblem:
+            unread += 1
+    trained = [row.image_id if row.image is None else row.image for row in rows]
     texts = [prompt for text in benchmark.texts for prompt in ([text] if isinstance(text, str) else text)]
     return find_overlap(
         training_images=[image for image in trained if image is not None],
-        training_captions=[row.caption for row in rows.values()],
+        training_captions=[row.caption for row in rows],
         benchmark_images=[PurePath(image_name(image)).name for image in benchmark.images],
         benchmark_captions=texts,
-        unread=len(bad),
+        unread=unread,
     )
 
 
 def image_identity(image: str | int) -> int | str:
-    """Say which photograph an image is, however it is written.
+    """Reduce the names of an image to one identity.
 
     Args:
         image (`str` or `int`): A file name, with or without folders, or a number.
 
     Returns:
-        `int` or `str`: the number for a file name of COCO or a bare number, else the file name without folders.
+        `int` or `str`: the number, for a file name of COCO or a bare number; otherwise the file name without folders.
     """
     name = PurePath(str(image)).name
     if coco := _COCO_FILE.fullmatch(name):

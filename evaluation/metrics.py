@@ -1,21 +1,22 @@
-"""The metrics: pure functions of score matrices, every value a plain Python float in [0, 1].
+"""Metrics: pure functions of score matrices, whose values are plain Python floats in [0, 1].
 
-Every function takes numpy arrays, torch tensors or nested lists; half precision is widened first, which is exact. A
-score that is not a number is refused, because every comparison with it is false and a broken model would look like a
-plain one.
+Every function takes numpy arrays, torch tensors or nested lists; half precision is widened first, which is exact. NaN
+is refused: every comparison with it is false, so that a broken model would look like an ordinary one.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
-RANK_BLOCK = 256  # images ranked together: what ranking adds to the memory of the scores is flat
+if TYPE_CHECKING:
+    import torch
+
+RANK_BLOCK = 256  # images ranked together, so that ranking needs little memory beside the scores
 
 
-def as_scores(values: ArrayLike | torch.Tensor) -> np.ndarray:
+def as_scores(values: "ArrayLike | torch.Tensor") -> np.ndarray:
     """Return scores as a numpy array of at least single precision.
 
     Args:
@@ -25,8 +26,10 @@ def as_scores(values: ArrayLike | torch.Tensor) -> np.ndarray:
         `numpy.ndarray` of the same shape; float32 and float64 are kept, half precision becomes float32.
 
     Raises:
-        ValueError: If a score is not a number.
+        ValueError: If a score is NaN.
     """
+    import torch  # benchmarks and metrics load without it
+
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu", torch.promote_types(values.dtype, torch.float32)).numpy()
     scores = np.asarray(values)
@@ -59,13 +62,13 @@ def caption_choice(scores_true: ArrayLike, scores_false: ArrayLike) -> dict[str,
 
 
 def winoground_hits(scores: ArrayLike) -> dict[str, np.ndarray]:
-    """Say which items of two captions and two images are matched; see `winoground_scores`.
+    """Say which items of two captions and two images are matched right; see `winoground_scores`.
 
     Args:
         scores (array of shape `(items, 2, 2)`): `scores[n, caption, image]`.
 
     Returns:
-        `dict`: `text`, `image` and `group`, each a boolean array of shape `(items,)`.
+        `dict[str, numpy.ndarray]`: `text`, `image` and `group`, each a boolean array of shape `(items,)`.
 
     Raises:
         ValueError: If the shape is another one or there is no item.
@@ -88,8 +91,9 @@ def winoground_scores(scores: ArrayLike) -> dict[str, float]:
             to image 1.
 
     Returns:
-        `dict`: `text`, the share of items where each image prefers its own caption; `image`, where each caption prefers
-        its own image; `group`, where both hold. All comparisons are strict. Chance is 1/4, 1/4 and 1/6.
+        `dict[str, float]`: `text`, the share of items in which each image prefers its own caption; `image`, the share
+        in which each caption prefers its own image; `group`, the share in which both hold. All comparisons are strict.
+        Chance is 1/4, 1/4 and 1/6.
 
     Raises:
         ValueError: If the shape is another one or there is no item.
@@ -100,12 +104,12 @@ def winoground_scores(scores: ArrayLike) -> dict[str, float]:
     return {name: float(hits.mean()) for name, hits in winoground_hits(scores).items()}
 
 
-def retrieval_ranks(similarity: ArrayLike, image_of_caption: Sequence[int]) -> dict[str, np.ndarray]:
+def retrieval_ranks(similarity: ArrayLike, image_of_caption: ArrayLike) -> dict[str, np.ndarray]:
     """Rank the right answer of every query, in both directions.
 
-    The rank of an answer is the number of wrong candidates with a strictly greater score plus half of the wrong
-    candidates with an equal one: 0 is the best rank, and no order of the rows changes it. A constant matrix ranks
-    everything in the middle.
+    The rank of an answer is the number of wrong candidates with a greater score plus half the number of wrong
+    candidates with an equal score. 0 is the best rank. The order of rows changes no rank, and a constant matrix ranks
+    every answer in the middle.
 
     Args:
         similarity (array of shape `(images, captions)`): Score of every image with every caption.
@@ -113,30 +117,29 @@ def retrieval_ranks(similarity: ArrayLike, image_of_caption: Sequence[int]) -> d
             needs at least one caption.
 
     Returns:
-        `dict`: `image_to_text`, an array of shape `(images,)` with the rank of each image's best caption among the
-        captions of other images; `text_to_image`, an array of shape `(captions,)` with the rank of each caption's
-        image.
+        `dict[str, numpy.ndarray]`: `image_to_text`, of shape `(images,)`, the rank of each image's best caption among
+        the captions of other images; `text_to_image`, of shape `(captions,)`, the rank of each caption's image.
 
     Raises:
-        ValueError: If the shapes disagree, or an image has no caption, or a caption's image is not a row.
+        ValueError: If the shapes disagree, an image has no caption, or the image of a caption is not a row.
     """
-    similarity, image_of_caption = as_scores(similarity), np.asarray(image_of_caption, dtype=np.int64)
-    if similarity.ndim != 2 or image_of_caption.shape != similarity.shape[1:]:
+    similarity, images = as_scores(similarity), np.asarray(image_of_caption, dtype=np.int64)
+    if similarity.ndim != 2 or images.shape != similarity.shape[1:]:
         raise ValueError(
-            f"similarity of shape {similarity.shape} with image_of_caption of shape {image_of_caption.shape}; "
+            f"similarity of shape {similarity.shape} with image_of_caption of shape {images.shape}; "
             "must be (images, captions) and (captions,)"
         )
-    described = np.unique(image_of_caption)
+    described = np.unique(images)
     if not described.size or not np.array_equal(described, np.arange(len(similarity))):
         raise ValueError(
-            f"image_of_caption must name every row of 0..{len(similarity) - 1} at least once and no other, "
-            f"got the values {described.tolist()[:20]}"
+            f"image_of_caption has the values {described.tolist()[:20]}; must name each row of "
+            f"0..{len(similarity) - 1} at least once, and no other"
         )
-    own_image = similarity[image_of_caption, np.arange(len(image_of_caption))]  # (captions,)
-    image_ranks, caption_ranks = [], np.zeros(len(image_of_caption))
+    own_image = similarity[images, np.arange(len(images))]  # (captions,)
+    image_ranks, caption_ranks = [], np.zeros(len(images))
     for start in range(0, len(similarity), RANK_BLOCK):
         block = similarity[start : start + RANK_BLOCK]  # (images of the block, captions)
-        own = image_of_caption[None, :] == np.arange(start, start + len(block))[:, None]
+        own = images[None, :] == np.arange(start, start + len(block))[:, None]
         best_own = np.where(own, block, -np.inf).max(axis=1, keepdims=True)
         image_ranks.append(_rank(block, best_own, ~own, axis=1))
         caption_ranks += _rank(block, own_image, ~own, axis=0)
@@ -144,15 +147,15 @@ def retrieval_ranks(similarity: ArrayLike, image_of_caption: Sequence[int]) -> d
 
 
 def recall_at_k(
-    similarity: ArrayLike, image_of_caption: Sequence[int], ks: Sequence[int] = (1, 5, 10)
+    similarity: ArrayLike, image_of_caption: ArrayLike, ks: Sequence[int] = (1, 5, 10)
 ) -> dict[str, dict[int, float]]:
     """Compute retrieval recall at several depths, in both directions, over queries.
 
-    A query is a hit at `k` if the rank of its answer (see `retrieval_ranks`, which states the tie rule) is below `k`.
-    An image is a hit if any one of its captions is.
+    A query is a hit at `k` if the rank of its answer is below `k`; `retrieval_ranks` states the tie rule. An image is a
+    hit if any of its captions is.
 
-    Example: two images of two captions each. Image 1 finds its caption 2 first; image 0 finds caption 3, which is not
-    its own, first. Captions 0 and 2 find their images first, captions 1 and 3 do not.
+    Example: two images with two captions each. Image 1 ranks its own caption 2 first; image 0 ranks caption 3, which is
+    not its own, first. Captions 0 and 2 rank their images first; captions 1 and 3 do not.
 
     ```python
     >>> recall_at_k([[0.5, 0.2, 0.1, 0.9], [0.4, 0.3, 0.8, 0.7]], image_of_caption=[0, 0, 1, 1], ks=(1, 2))
@@ -166,18 +169,18 @@ def recall_at_k(
         ks (sequence of `int`): Depths, >= 1.
 
     Returns:
-        `dict`: for `image_to_text` and `text_to_image`, the share of queries that hit at each `k`.
+        `dict[str, dict[int, float]]`: for `image_to_text` and `text_to_image`, the share of hits at each `k`.
 
     Raises:
         ValueError: If the shapes disagree, an image has no caption, or a depth is below 1.
     """
     if min(ks) < 1:
-        raise ValueError(f"ks must be at least 1, got {list(ks)}")
+        raise ValueError(f"ks {list(ks)}; must be at least 1")
     ranks = retrieval_ranks(similarity, image_of_caption)
     return {direction: {k: float((rank < k).mean()) for k in ks} for direction, rank in ranks.items()}
 
 
-def zero_shot_hits(similarity: ArrayLike, labels: Sequence[int]) -> np.ndarray:
+def zero_shot_hits(similarity: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Say which images score strictly highest with their own class.
 
     Args:
@@ -190,19 +193,19 @@ def zero_shot_hits(similarity: ArrayLike, labels: Sequence[int]) -> np.ndarray:
     Raises:
         ValueError: If the shapes disagree, there is no image, or a label is not a column.
     """
-    similarity, labels = as_scores(similarity), np.asarray(labels, dtype=np.int64)
-    if similarity.ndim != 2 or labels.shape != similarity.shape[:1] or not labels.size:
+    similarity, classes = as_scores(similarity), np.asarray(labels, dtype=np.int64)
+    if similarity.ndim != 2 or classes.shape != similarity.shape[:1] or not classes.size:
         raise ValueError(
-            f"similarity of shape {similarity.shape} with labels of shape {labels.shape}; "
+            f"similarity of shape {similarity.shape} with labels of shape {classes.shape}; "
             "must be (images, classes) and (images,) with at least one image"
         )
-    if labels.min() < 0 or labels.max() >= similarity.shape[1]:
-        raise ValueError(f"labels span {labels.min()}..{labels.max()}; must be in 0..{similarity.shape[1] - 1}")
-    own = similarity[np.arange(len(labels)), labels][:, None]
+    if classes.min() < 0 or classes.max() >= similarity.shape[1]:
+        raise ValueError(f"labels span {classes.min()}..{classes.max()}; must be in 0..{similarity.shape[1] - 1}")
+    own = similarity[np.arange(len(classes)), classes][:, None]
     return (similarity >= own).sum(axis=1) == 1
 
 
-def zero_shot_accuracy(similarity: ArrayLike, labels: Sequence[int]) -> dict[str, float]:
+def zero_shot_accuracy(similarity: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """Compute zero-shot accuracy over images and over classes.
 
     Args:
@@ -210,8 +213,8 @@ def zero_shot_accuracy(similarity: ArrayLike, labels: Sequence[int]) -> dict[str
         labels (sequence of `images` integers): Column of each image's class.
 
     Returns:
-        `dict`: `top1`, the share of images that score strictly highest with their own class; `mean_per_class`, the mean
-        of that share over the classes that have an image.
+        `dict[str, float]`: `top1`, the share of images that score strictly highest with their own class;
+        `mean_per_class`, the mean of this share over the classes that have images.
 
     Raises:
         ValueError: If the shapes disagree, there is no image, or a label is not a column.
@@ -220,8 +223,8 @@ def zero_shot_accuracy(similarity: ArrayLike, labels: Sequence[int]) -> dict[str
     return {"top1": float(hits.mean()), "mean_per_class": mean_per_group(hits, labels)}
 
 
-def mean_per_group(values: ArrayLike, groups: Sequence) -> float:
-    """Average values inside each group, then over groups ("macro"), whatever the groups' sizes.
+def mean_per_group(values: ArrayLike, groups: ArrayLike) -> float:
+    """Average values within each group, then over groups ("macro"): groups count equally, whatever their sizes.
 
     Args:
         values (array of shape `(items,)`): Correctness or credit of each item.
@@ -237,8 +240,8 @@ def mean_per_group(values: ArrayLike, groups: Sequence) -> float:
 
 def bootstrap_interval(
     values: ArrayLike,
-    groups: Sequence | None = None,
-    clusters: Sequence | None = None,
+    groups: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -248,17 +251,17 @@ def bootstrap_interval(
 
     Args:
         values (array of shape `(items,)`): Correctness (0 or 1) or credit of each item.
-        groups (sequence of `items` labels, optional): With groups, each is resampled apart and the interval is that of
-            `mean_per_group`; without, that of the plain mean.
-        clusters (sequence of `items` labels, optional): Items that are not independent, such as those of one image;
-            clusters are resampled whole. By default every item is its own.
+        groups (sequence of `items` labels, *optional*): Group of each item. Groups are resampled one by one, and the
+            interval is that of `mean_per_group`. Default: the interval of the plain mean.
+        clusters (sequence of `items` labels, *optional*): Cluster of each item. Items of a cluster, such as those of
+            one image, are not independent and are resampled together. Default: every item is a cluster of its own.
         confidence (`float`): Share of resamples inside the interval, in (0, 1).
         resamples (`int`): Number of resamples.
-        seed (`int`): The interval is a function of the arguments, this one included.
-        shares (mapping of group to `float`, optional): How much each group's mean counts; by default all count equally.
+        seed (`int`): Seed of the resampling; equal arguments give equal intervals.
+        shares (mapping of group to `float`, *optional*): Weight of each group's mean. Default: equal weights.
 
     Returns:
-        `tuple[float, float]`: lower and upper end.
+        `tuple[float, float]`: lower and upper end of the interval.
 
     Raises:
         ValueError: If there is no item or the confidence is not in (0, 1).
@@ -269,13 +272,15 @@ def bootstrap_interval(
     """
     values = np.asarray(values, dtype=np.float64)
     if not values.size or not 0 < confidence < 1:
-        raise ValueError(f"{values.size} values at confidence {confidence}; needs one value and a confidence in (0, 1)")
+        raise ValueError(
+            f"{values.size} values at confidence {confidence}; needs at least one value, and a confidence in (0, 1)"
+        )
     generator = np.random.default_rng(seed)
-    groups = np.zeros(len(values)) if groups is None else np.asarray(groups)
-    clusters = np.arange(len(values)) if clusters is None else np.asarray(clusters)
-    names = np.unique(groups)
+    group_of = np.zeros(len(values)) if groups is None else np.asarray(groups)
+    cluster_of = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    names = np.unique(group_of)
     means = np.average(
-        [_resampled_means(values[groups == name], clusters[groups == name], resamples, generator) for name in names],
+        [_resampled_means(values[group_of == n], cluster_of[group_of == n], resamples, generator) for n in names],
         axis=0,
         weights=None if shares is None else [shares[name] for name in names],
     )
@@ -284,7 +289,7 @@ def bootstrap_interval(
 
 
 def _rank(similarity: np.ndarray, answer: np.ndarray, wrong: np.ndarray, axis: int) -> np.ndarray:
-    """Count the wrong candidates above the answer, and half of those level with it, along an axis."""
+    """Count the wrong candidates above the answer, and half of those with an equal score, along an axis."""
     greater = ((similarity > answer) & wrong).sum(axis=axis)
     equal = ((similarity == answer) & wrong).sum(axis=axis)
     return greater + equal / 2
@@ -293,7 +298,7 @@ def _rank(similarity: np.ndarray, answer: np.ndarray, wrong: np.ndarray, axis: i
 def _resampled_means(
     values: np.ndarray, clusters: np.ndarray, resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Draw the means of resamples of whole clusters, with replacement."""
+    """Compute the means of resamples, which draw whole clusters with replacement."""
     _, cluster_of_item = np.unique(clusters, return_inverse=True)
     sums, sizes = np.bincount(cluster_of_item, weights=values), np.bincount(cluster_of_item)
     # Clusters of equal sum and size are interchangeable, so a resample is a multinomial draw over a few distinct ones.

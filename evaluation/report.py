@@ -1,21 +1,28 @@
-"""Reports of several models side by side: a table and a figure, each with its blind baselines."""
+"""Reports of several models side by side: a table and a figure, both with blind baselines."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .results import BenchmarkResult, Results, Score
 
-# Okabe and Ito's palette, told apart by people of any colour vision; black and grey are kept for the baselines.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Scores of the benchmarks of generated scenes, to weigh a gain in composition against a loss in recognition.
+COMPOSITION, RETENTION = "scenes_composition/all_macro", "scenes_zero_shot/top1"
+# Okabe and Ito's palette, which suits any colour vision; black and grey are reserved for the baselines.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 MODEL_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 BASELINE_MARKERS = ("D", "^", "v", "s", "P", "X", "p", "h")
 
 
 class _Column(NamedTuple):
-    """A column of a table: the headline of every model that has one, and what is printed in its cell."""
+    """A column of a table: the headline and the printed cell of every model."""
 
     title: str
     scores: list[Score | None]
@@ -23,12 +30,12 @@ class _Column(NamedTuple):
 
     @property
     def reference(self) -> Score | None:
-        """Any model's score: chance and blind baselines are the same for all."""
+        """The first model's score: chance and blind baselines are the same for all."""
         return next(filter(None, self.scores), None)
 
 
 def table(results: Sequence[Results]) -> str:
-    """Lay out results as aligned Markdown: models as rows, then blind baselines and chance; one table a suite.
+    """Lay out results as aligned Markdown, one table per suite: models as rows, then blind baselines and chance.
 
     Example: the table of one model on two of the scores.
 
@@ -46,7 +53,7 @@ def table(results: Sequence[Results]) -> str:
         results (sequence of `Results`): At least one; different names.
 
     Returns:
-        `str`: percentages with one decimal, and under each table what is needed to read it. Where too few items of a
+        `str`: percentages with one decimal, and below each table the notes that it needs. If too few items of a
         benchmark were scored for a headline, the table says how many instead: "- (255 of 7,511)".
 
     Raises:
@@ -64,26 +71,27 @@ def _suite_table(results: Sequence[Results], suite: str) -> str:
     rows = [["%", *(column.title for column in columns)]]
     rows += [[model.model, *(column.cells[k] for column in columns)] for k, model in enumerate(results)]
     for name in dict.fromkeys(name for reference in references if reference for name in reference.baselines):
-        credits = [reference and reference.baselines.get(name, {}).get("half_credit") for reference in references]
-        rows.append([f"blind: {name}", *map(_percent, credits)])
-    rows.append(["chance", *(_percent(reference and reference.chance) for reference in references)])
+        found = [reference.baselines.get(name, {}) if reference else {} for reference in references]
+        rows.append([f"blind: {name}", *(_percent(baseline.get("half_credit")) for baseline in found)])
+    rows.append(["chance", *(_percent(reference.chance if reference else None) for reference in references)])
     return "\n\n".join(
         [f"### {suite}", markdown(rows), "\n".join(f"- {note}" for note in _notes(results, suite, columns))]
     )
 
 
 def _notes(results: Sequence[Results], suite: str, columns: Sequence[_Column]) -> list[str]:
-    """Say what must be known to read a table."""
+    """Write the notes that a reader of a table needs."""
     notes = []
     if scores := [score for column in columns for score in column.scores if score is not None]:
         widest = max(max(score.value - score.interval[0], score.interval[1] - score.value) for score in scores)
-        ties = max((score.tie_rate for score in scores if score.tie_rate is not None), default=0.0)
         sizes = {score.n for score in scores}
-        notes += [
-            f"{' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} items or queries a score; "
-            f"95 % bootstrap intervals reach at most {100 * widest:.1f} points to either side.",
-            f"Ties are misses for models (at most {100 * ties:.2f} % of items); blind baselines get half of each tie.",
-        ]
+        notes.append(
+            f"{' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} items or queries per score; "
+            f"95 % bootstrap intervals reach at most {100 * widest:.1f} points to either side."
+        )
+        if ties := [score.tie_rate for score in scores if score.tie_rate is not None]:
+            share = f"at most {100 * max(ties):.2f} % of items"
+            notes.append(f"Ties are misses for models ({share}); blind baselines get half of each tie.")
     for model in results:
         activation, truncated = " and ".join(dict.fromkeys(model.activation.values())), model.encoded["texts_truncated"]
         notes.append(f"{model.model}: activation {activation}, {model.dtype}, {truncated} texts truncated.")
@@ -96,35 +104,43 @@ def _notes(results: Sequence[Results], suite: str, columns: Sequence[_Column]) -
 
 def plot_results(
     results: Sequence[Results],
-    path: str | Path,
-    composition: str = "scenes_composition",
-    retention: str = "scenes_zero_shot",
-) -> None:
-    """Draw two panels to a PNG file: accuracy by kind of negative caption, and composition against retention.
+    path: str | Path | None = None,
+    composition: str | None = None,
+    retention: str | None = None,
+) -> "Figure":
+    """Draw the scores of a composition benchmark, and composition against recognition.
 
-    Bars are the models, with 95 % intervals; marks across each group are what blind baselines reach, the dashed line is
-    chance. The second panel shows what fine-tuning gained in composition and what it lost elsewhere; it is left out if
-    no model has both benchmarks.
+    In the first panel bars are models, with 95 % intervals, marks are blind baselines, and the dashed line is chance.
+    The second panel shows the gain in composition and the loss in recognition; it is left out without a recognition
+    benchmark.
 
     Args:
         results (sequence of `Results`): At least one, at most seven; different names.
-        path (`str` or `Path`): PNG file to write.
-        composition (`str`): Benchmark of caption choices.
-        retention (`str`): Benchmark whose first column is the ability to be kept.
+        path (`str` or `Path`, *optional*): PNG file to write.
+        composition (`str`, *optional*): Benchmark of the bars; its last column is the y-axis of the second panel.
+            Default: the first composition benchmark.
+        retention (`str`, *optional*): Benchmark whose first column is the x-axis of the second panel. Default: the
+            first recognition benchmark.
+
+    Returns:
+        `matplotlib.figure.Figure`
 
     Raises:
         ValueError: If there is no result or more than seven, two have the same name, two scored a benchmark on
-            different items, or none has the composition benchmark on enough of its items.
+            different items, or no result has the composition benchmark on enough of its items.
     """
-    # The object interface needs no display and leaves the user's own pyplot state alone.
+    # The object interface needs no display and does not touch the user's pyplot state.
     from matplotlib.figure import Figure
 
     check_comparable(results)
     if len(results) > len(PALETTE):
-        raise ValueError(f"{len(results)} results; at most {len(PALETTE)} can be told apart by colour")
+        raise ValueError(f"{len(results)} results; at most {len(PALETTE)} can have a colour of their own")
+    composition = composition or first_benchmark(results, "composition")
+    retention = retention or first_benchmark(results, "recognition")
     columns = [column for column in _columns(results, composition) if column.reference]
     if not columns:
-        raise ValueError(f"no result has the benchmark {composition}, or none on enough of its items")
+        wanted = f"the benchmark {composition}" if composition else "a composition benchmark"
+        raise ValueError(f"no result has {wanted} on enough of its items")
     kept = [column for column in _columns(results, retention) if column.reference]
     figure = Figure(figsize=(14 if kept else 10, 4.8), layout="constrained", dpi=150)
     panels = figure.subplots(1, 2 if kept else 1, squeeze=False, width_ratios=[2.4, 1] if kept else [1])[0]
@@ -132,22 +148,41 @@ def plot_results(
     if kept:
         _draw_scatter(panels[1], results, columns[-1], kept[0])
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=9, frameon=False)
-    figure.savefig(path, format="png")
+    return saved(figure, path)
 
 
-def _draw_bars(axes, results: Sequence[Results], columns: Sequence[_Column]) -> list:
-    """Draw a group of bars a column, with intervals, blind baselines and chance; return what a legend needs."""
+def first_benchmark(results: Sequence[Results], ability: str) -> str | None:
+    """Name the first benchmark of an ability.
+
+    Args:
+        results (sequence of `Results`): Results to search, in their order.
+        ability (`str`): "composition" or "recognition".
+
+    Returns:
+        `str`, or `None` if no result has such a benchmark.
+    """
+    found = (name for model in results for name, result in model.benchmarks.items() if result.ability == ability)
+    return next(found, None)
+
+
+def saved(figure: "Figure", path: str | Path | None) -> "Figure":
+    """Save a figure as a PNG file, if a path is given, and return it."""
+    if path is not None:
+        figure.savefig(path, format="png")
+    return figure
+
+
+def _draw_bars(axes: "Axes", results: Sequence[Results], columns: Sequence[_Column]) -> list:
+    """Draw one group of bars per column, with intervals, blind baselines and chance; return the legend's handles."""
     centres = np.arange(len(columns))
     width = 0.8 / len(results)
-    handles = []
+    handles: list[Any] = []
     for k, model in enumerate(results):
-        shown = [
-            (centre, column.scores[k]) for centre, column in zip(centres, columns, strict=True) if column.scores[k]
-        ]
+        shown = [(place, score) for place, column in enumerate(columns) if (score := column.scores[k]) is not None]
         if not shown:
             continue
         bars = axes.bar(
-            [centre + (k + 0.5) * width - 0.4 for centre, _ in shown],
+            [place + (k + 0.5) * width - 0.4 for place, _ in shown],
             [100 * score.value for _, score in shown],
             width * 0.92,
             yerr=np.concatenate([error_bar(score) for _, score in shown], axis=1),
@@ -156,12 +191,14 @@ def _draw_bars(axes, results: Sequence[Results], columns: Sequence[_Column]) -> 
             label=model.model,
         )
         handles.append(bars)
-    baselines = list(columns[0].reference.baselines)
-    for k, name in enumerate(baselines):
+    references = [column.reference for column in columns if column.reference]
+    names = dict.fromkeys(name for reference in references for name in reference.baselines)
+    for k, (name, marker) in enumerate(zip(names, cycle(BASELINE_MARKERS), strict=False)):
+        marked = [place for place, reference in enumerate(references) if name in reference.baselines]
         marks = axes.scatter(
-            centres + 0.8 * ((k + 1) / (len(baselines) + 1) - 0.5),
-            [100 * column.reference.baselines[name]["half_credit"] for column in columns],
-            marker=BASELINE_MARKERS[k],
+            centres[marked] + 0.8 * ((k + 1) / (len(names) + 1) - 0.5),
+            [100 * references[place].baselines[name]["half_credit"] for place in marked],
+            marker=marker,
             s=30,
             color="black",
             edgecolors="white",
@@ -170,20 +207,20 @@ def _draw_bars(axes, results: Sequence[Results], columns: Sequence[_Column]) -> 
             label=f"blind: {name}",
         )
         handles.append(marks)
-    # One step a column, for chance may differ between them.
-    chance = [100 * column.reference.chance for column in columns]
+    # One step per column, since chance may differ between columns.
+    chance = [100 * reference.chance for reference in references]
     handles += axes.step(
         np.arange(len(columns) + 1) - 0.5, [chance[0], *chance], color="0.35", ls="--", lw=1, label="chance"
     )
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(0, 100), ylabel="accuracy, %")
     axes.set_xticks(centres, [column.title.replace(" ", "\n", 1) for column in columns])
-    axes.set_title("Which caption is true? By kind of false caption", loc="left", fontsize=11)
+    axes.set_title("Composition", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     return handles
 
 
-def _draw_scatter(axes, results: Sequence[Results], composition: _Column, retention: _Column) -> None:
-    """Draw a point a model, in its colour: the mean of composition against what was to be kept."""
+def _draw_scatter(axes: "Axes", results: Sequence[Results], composition: _Column, retention: _Column) -> None:
+    """Draw one point per model: composition against recognition."""
     for k in range(len(results)):
         x, y = retention.scores[k], composition.scores[k]
         if x is not None and y is not None:
@@ -197,21 +234,22 @@ def _draw_scatter(axes, results: Sequence[Results], composition: _Column, retent
                 markersize=9,
                 elinewidth=0.8,
             )
-    axes.axhline(100 * composition.reference.chance, color="0.35", ls="--", lw=1)
+    if composition.reference:
+        axes.axhline(100 * composition.reference.chance, color="0.35", ls="--", lw=1)
     axes.margins(0.15)
-    axes.set(xlabel=f"kept: {retention.title}, %", ylabel=f"composition: {composition.title}, %")
-    axes.set_title("Composition against retention", loc="left", fontsize=11)
+    axes.set(xlabel=f"recognition: {retention.title}, %", ylabel=f"composition: {composition.title}, %")
+    axes.set_title("Composition against recognition", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def error_bar(score: Score) -> np.ndarray:
-    """Return the lengths of an error bar in percent, of shape (2, 1): below and above the value."""
+    """Return the lengths of an error bar in percentage points, of shape (2, 1): below and above the value."""
     return 100 * np.abs(np.array(score.interval) - score.value)[:, None]
 
 
-def _columns(results: Sequence[Results], benchmark: str) -> list[_Column]:
-    """Collect the columns of a benchmark over the models; none where no model has it."""
-    found = [model.benchmarks.get(benchmark) for model in results]
+def _columns(results: Sequence[Results], benchmark: str | None) -> list[_Column]:
+    """Collect the columns of a benchmark over the models; the list is empty if no model has it."""
+    found = [model.benchmarks.get(benchmark) if benchmark else None for model in results]
     titles = {
         name: title for result in found if result for name, title in result.columns.items() if name in result.scores
     }
@@ -226,32 +264,33 @@ def _columns(results: Sequence[Results], benchmark: str) -> list[_Column]:
 
 
 def headline_cell(result: BenchmarkResult | None, name: str) -> str:
-    """Print a score in percent; a dash where there is none, with the items found where they are too few."""
-    if result is None or result.covered:
-        score = result and result.headline(name)
-        return _percent(score and score.value)
+    """Print a score in percent, or a dash without it, followed by the number of items if they are too few."""
+    if result is None:
+        return _percent(None)
+    if result.covered:
+        return _percent(score.value if (score := result.headline(name)) else None)
     return f"- ({result.n_found:,} of {result.n_listed:,})"
 
 
 def _benchmarks(results: Sequence[Results], suite: str) -> list[str]:
-    """Name the benchmarks of a suite, in the order in which they appear."""
+    """Name the benchmarks of a suite, in the order of their first occurrence."""
     return list(
         dict.fromkeys(name for model in results for name, result in model.benchmarks.items() if result.suite == suite)
     )
 
 
 def check_comparable(results: Sequence[Results]) -> None:
-    """Refuse results whose rows cannot be told apart, or that come from different items.
+    """Refuse results with equal names, or of different items.
 
     Args:
-        results (sequence of `Results`): To be shown side by side.
+        results (sequence of `Results`): Results to show side by side.
 
     Raises:
         ValueError: If there is no result, two have the same name, or two scored a benchmark on different items.
     """
     names = [model.model for model in results]
     if not results or len(set(names)) < len(names):
-        raise ValueError(f"results of the models {names}; needs at least one, under different names")
+        raise ValueError(f"results of the models {names}; needs at least one model, and different names")
     hashes: dict[str, dict[str, list[str]]] = {}
     for model in results:
         for name, result in model.benchmarks.items():
@@ -262,12 +301,12 @@ def check_comparable(results: Sequence[Results]) -> None:
 
 
 def _percent(share: float | None) -> str:
-    """Print a share as a percentage, or a dash where there is none."""
+    """Print a share as a percentage, or a dash without it."""
     return "-" if share is None else f"{100 * share:.1f}"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Align rows as a Markdown table, the first row being the header."""
+    """Align rows as a Markdown table whose header is the first row."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]) + " |" for row in rows

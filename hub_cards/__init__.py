@@ -1,6 +1,5 @@
 """Model cards, publication on the Hub, and the small models and the Space that are published."""
 
-from .publishing import Publication, publish
-from .render import read_facts, render_card, write_card
+import lazy_loader
 
-__all__ = ["Publication", "publish", "read_facts", "render_card", "write_card"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,8 +1,8 @@
-"""What a folder holds, as a downloader sees it: weights and answers of the model that the Auto classes make of it.
+"""Fingerprint of a folder as somebody who downloads it sees it: weights and answers of the model in it.
 
     python -I load_back.py FOLDER ANSWERS.safetensors
 
-As a program it runs where compalign cannot be imported; so this file imports nothing of ours.
+As a program it runs where compalign cannot be imported, so this file imports nothing from compalign.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ CAPTIONS = ["a red circle above a blue star", "a blue circle"]
 
 
 class Fingerprint(NamedTuple):
-    """What a model is and answers.
+    """Weights and answers of a model.
 
     Args:
-        weights (`dict[str, str]`): SHA-256 of each tensor of the state dictionary, with its type and shape.
-        answers (`dict[str, torch.Tensor]`): Tensors of its output on the fixed input.
+        weights (`dict[str, str]`): SHA-256 of type, shape and bytes of each tensor of the state dictionary.
+        answers (`dict[str, torch.Tensor]`): Output tensors for the fixed input.
     """
 
     weights: dict[str, str]
@@ -51,13 +51,13 @@ def load_model(folder: str | Path) -> torch.nn.Module:
 
 
 def load_processor(folder: str | Path) -> transformers.ProcessorMixin:
-    """Load the processor that lies beside a model; that of its base, where an adapter has none."""
+    """Load the processor beside a model; for an adapter without one, that of its base."""
     beside = any(Path(folder, name).exists() for name in PROCESSOR_FILES)
     return transformers.AutoProcessor.from_pretrained(folder if beside else base_of(folder), trust_remote_code=True)
 
 
 def base_of(folder: str | Path) -> str | Path:
-    """Where the configuration is: in the folder, or with the base of an adapter."""
+    """Where the configuration is: in the folder, or, for an adapter, with its base."""
     adapter = Path(folder, "adapter_config.json")
     if Path(folder, "config.json").exists() or not adapter.exists():
         return folder
@@ -74,10 +74,10 @@ def auto_class_name(config: transformers.PretrainedConfig) -> str:
 
 
 def fingerprint(model: torch.nn.Module, processor: transformers.ProcessorMixin) -> Fingerprint:
-    """Hash the weights of a model, and ask it about a fixed image."""
+    """Hash the weights of a model, and run it on a fixed input."""
     weights = {name: _digest(tensor) for name, tensor in model.state_dict().items()}
     training = model.training
-    # ComAlign's heads are asked without their frozen encoder, which is published elsewhere.
+    # ComAlign's heads run without their frozen encoder, which is published elsewhere.
     of_heads = model.config.model_type == "comalign"
     inputs = fixed_features(model.config) if of_heads else fixed_inputs(processor)
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def fingerprint(model: torch.nn.Module, processor: transformers.ProcessorMixin) 
 
 
 def fixed_inputs(processor: transformers.ProcessorMixin) -> transformers.BatchFeature:
-    """Two captions of an image, or a question about it where the processor knows conversations."""
+    """Two captions of an image; a question about it where the processor has a chat template."""
     image = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
     if type(processor).__name__ == "ComAlignProcessor":  # it takes sequences, and pads by its own settings
         return processor(images=[image], text=CAPTIONS)
@@ -128,6 +128,6 @@ def _digest(tensor: Tensor) -> str:
 
 
 if __name__ == "__main__":
-    sys.modules["compalign"] = None  # an import of it fails from here on
+    sys.modules["compalign"] = None  # type: ignore[assignment]  # an import of it fails from here on
     found = fingerprint(load_model(sys.argv[1]), load_processor(sys.argv[1]))
     save_file(found.answers, sys.argv[2], {"weights": json.dumps(found.weights)})

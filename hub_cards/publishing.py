@@ -1,39 +1,45 @@
-"""Publishing a model: gathered in a fresh folder, checked there, and uploaded in one commit."""
+"""Publishing a model: its files are gathered in a fresh folder, checked there, and uploaded in one commit."""
 
 import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
+from ..data.provenance import versions
+from ..modeling.conversion.safe_loading import sha256
 from .scan import scan_folder
 from .staging import list_files, stage
-from .upload import MAIN, Retry, content_hashes, upload
+from .upload import MAIN, Retry, upload
 from .verify import CARD, check_card, check_files, check_loads_back
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 RECORD = "publication.json"
+LIBRARIES = ("compalign", "torch", "transformers", "huggingface_hub")
 
 
 @dataclass
 class Publication:
-    """What was published, or would be.
+    """Record of a publication, or of a dry run.
 
     Args:
-        repo_id, revision, tag, private: Where.
-        endpoint (`str`): Which Hub.
-        commit (`str`, optional): The commit that holds the files; none after a dry run.
-        changed (`bool`): Whether it was made now; False where the revision already held the same files.
+        repo_id (`str`): Repository, as `user/name`.
+        revision (`str`): Branch.
+        tag (`str`, *optional*): Tag of the commit.
+        private (`bool`): Visibility of the repository.
+        endpoint (`str`): Address of the Hub.
+        commit (`str`, *optional*): The commit that holds the files. None after a dry run.
+        changed (`bool`): Whether this publication made the commit. False where the revision already held the same
+            files.
         files (`dict[str, dict]`): `size` in bytes and `sha256` of each file.
-        left_out (`list[str]`): What was not published.
+        left_out (`list[str]`): Files and folders that were not published.
         verified (`str`): How loading back was checked.
         versions (`dict[str, str]`): Versions of the libraries.
         created (`str`): ISO 8601, UTC.
@@ -53,7 +59,7 @@ class Publication:
     created: str
 
     def to_json(self, path: str | Path) -> None:
-        """Write it to a file, usually `publication.json` beside the weights, which is never published itself."""
+        """Write the record to a file, usually `publication.json` beside the weights, which is never published."""
         Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
@@ -73,37 +79,39 @@ def publish(
     backoff: float = 1.0,
     report: Callable[[str], Any] = print,
 ) -> Publication:
-    """Publish a model or an adapter on the Hub: staged, checked, then uploaded in one commit.
+    """Publish a model or an adapter on the Hub: stage its files, check them, and upload them in one commit.
 
-    Nothing is sent before everything is right: weights are safetensors; no file holds a secret or a path of this
-    machine; the card is complete and its numbers are those of `results.json`; where compalign cannot be imported, the
-    Auto classes load the same weights, bit by bit, and answer the same. Running it again continues what was
-    interrupted, and does nothing where nothing has changed.
+    Nothing is sent before every check has passed: weights are safetensors; no file holds a secret or a path of this
+    machine; the card is complete and its numbers are those of `results.json`; and where compalign cannot be imported,
+    the Auto classes load the same weights, bit by bit, and give the same answers. The code of compalign's models is
+    added where it is not beside the weights. Running it again continues an interrupted upload, and does nothing where
+    nothing has changed.
 
-    In the card the current folder, as a model to load, becomes `repo_id`. To load the model, its own code is run, and
-    that of an adapter's base.
+    In the card, `from_pretrained(".")` becomes `from_pretrained(repo_id)`. Checking runs the code beside the weights,
+    and the code of an adapter's base.
 
     Args:
         source (`str`, `Path` or `PreTrainedModel`): Folder of a model with its processor, or of a peft adapter with or
-            without, with `README.md` and `results.json`; or a model in memory.
-        repo_id (`str`): Where, as `user/name`; created where there is none.
-        private (`bool`): Who sees it. An existing repository must agree.
-        revision (`str`): Branch, created from main where there is none.
-        tag (`str`, optional): Tag of the commit.
-        beside (`str` or `Path`, optional): Folder of the other files, for a model in memory.
+            without a processor, with `README.md` and `results.json`; or a model in memory.
+        repo_id (`str`): Repository, as `user/name`; created if it does not exist.
+        private (`bool`): Visibility. That of an existing repository must agree.
+        revision (`str`): Branch; created from main if it does not exist.
+        tag (`str`, *optional*): Tag for the commit.
+        beside (`str` or `Path`, *optional*): Folder with the other files of a model in memory.
         leave_out (sequence of `str`): Patterns of names to leave out, besides what training leaves behind.
-        dry_run (`bool`): Stop before the Hub is asked anything.
+        dry_run (`bool`): Stop before anything is sent to the Hub.
         message (`str`): Title of the commit.
-        api (`HfApi`, optional): Which Hub, as whom; by default the one that one is logged in to.
-        attempts (`int`), backoff (`float`, seconds): How often to try each step, and the first wait, which doubles.
+        api (`HfApi`, *optional*): Endpoint and token. Default: the Hub, with the token of the login.
+        attempts (`int`): Attempts per step, >= 1.
+        backoff (`float`): Seconds before the second attempt; doubles before each further one.
         report (callable): Called with each line that says what happens.
 
     Returns:
-        `Publication`: what was done.
+        `Publication`: record of what was done.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If anything is wrong with the files, all of which is named, or if the Hub refuses.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If anything is wrong with the files (every problem is named), or if the Hub refuses.
         ConnectionError: If the Hub fails in all attempts.
     """
     validate_repo_id(repo_id)
@@ -115,8 +123,7 @@ def publish(
         left_out = stage(source, folder, beside, leave_out)
         _name_repository(folder / CARD, repo_id)
         files = {
-            name: {"size": path.stat().st_size, "sha256": content_hashes(path).sha256}
-            for name, path in list_files(folder).items()
+            name: {"size": path.stat().st_size, "sha256": sha256(path)} for name, path in list_files(folder).items()
         }
         for name, file in files.items():
             report(f"{file['size']:>13,} bytes  {name}")
@@ -124,8 +131,8 @@ def publish(
         own_paths = (source,) if isinstance(source, (str, Path)) else ()
         findings = [*check_files(folder), *check_card(folder, repo_id), *scan_folder(folder, own_paths)]
         if findings:
-            raise ValueError("\n  ".join([f"not published; {len(findings)} things are wrong:", *map(str, findings)]))
-        report("files, card: nothing wrong; no secret, no path of this machine")
+            raise ValueError("\n  ".join([f"not published; {len(findings)} problems:", *map(str, findings)]))
+        report("files and card are in order; no secret, no path of this machine")
         verified = check_loads_back(source, folder)
         report(verified)
         publication = Publication(
@@ -139,7 +146,7 @@ def publish(
             files=files,
             left_out=left_out,
             verified=verified,
-            versions={name: version(name) for name in ("compalign", "torch", "transformers", "huggingface_hub")},
+            versions=versions(*LIBRARIES),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         if dry_run:
@@ -154,7 +161,7 @@ def publish(
 
 
 def _name_repository(card: Path, repo_id: str) -> None:
-    """Let the usage snippet load the repository in the place of the current folder."""
+    """Make the usage snippet load the repository instead of the current folder."""
     if card.is_file():
         text = card.read_text(encoding="utf-8")
         card.write_text(text.replace('from_pretrained("."', f'from_pretrained("{repo_id}"'), encoding="utf-8")

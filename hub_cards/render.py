@@ -14,10 +14,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..evaluation.benchmarks.scene_questions import SceneQuestions
 from ..evaluation.report import table
-from ..evaluation.results import Results, Score
+from ..evaluation.results import BenchmarkResult, Results, Score
 
 FOLDER = files(__package__)
-# A card is public and a recipe holds paths, names and tokens: it shows these, the method's own, and nothing else.
+# A card is public and a recipe holds paths, names and tokens: it shows these and the method's arguments, nothing else.
 SHOWN_ARGUMENTS = (
     "num_train_epochs",
     "max_steps",
@@ -45,11 +45,11 @@ SHOWN_ARGUMENTS = (
 def write_card(
     folder: str | Path, method: str, results: Results | Sequence[Results], recipe: Mapping[str, Any], **card: Any
 ) -> None:
-    """Write a model's card as `README.md` beside its weights, in the place of any that is there.
+    """Write a model's card as `README.md` beside its weights, over any that is there.
 
     Args:
         folder (`str` or `Path`): Folder of the weights.
-        method, results, recipe, card: As for `render_card`.
+        method, results, recipe, card: As in `render_card`.
     """
     Path(folder, "README.md").write_text(render_card(method, results, recipe, **card), encoding="utf-8")
 
@@ -67,25 +67,25 @@ def render_card(
 ) -> str:
     """Render the card of a trained model.
 
-    Of a path only the last part is shown, and of the recipe only the arguments that say how the model was trained.
+    Paths are shown by their last part only, and recipes by the arguments that say how the model was trained.
 
     Args:
         method (`str`): `"base"`, `"negclip"`, `"ceclip"`, `"degla"`, `"comalign"` or `"cal"`.
-        results (`Results`, or sequence of them): Of this model; after it, models to print beside it.
-        recipe (mapping of `str` to values): Training arguments that were set, as a YAML recipe or `args.to_dict()` has
-            them.
-        base_results (`Results`, optional): Of the model that training started from, on the same benchmarks.
-        model_id (`str`, optional): Hub id of this model; by default the usage snippet loads the current folder.
-        base_model (`str`, optional): Hub id of the model that training started from.
+        results (`Results`, or sequence of `Results`): This model's, followed by those of models to print beside it.
+        recipe (mapping of `str` to values): Training arguments that were set, as in a YAML recipe or in
+            `args.to_dict()`.
+        base_results (`Results`, *optional*): Results of the model that training started from, on the same benchmarks.
+        model_id (`str`, *optional*): Hub id of this model. Default: the usage snippet loads the current folder.
+        base_model (`str`, *optional*): Hub id of the model that training started from.
         datasets (sequence of `str`): Hub ids of the training data.
-        data (`str`, optional): What the training data was, in a sentence.
-        chart (`str`, optional): File name of a picture of the scores that lies beside the card.
+        data (`str`, *optional*): A sentence about the training data.
+        chart (`str`, *optional*): File name of a chart of the scores beside the card.
 
     Returns:
         `str`: Markdown with a YAML header, ready to be a `README.md`.
 
     Raises:
-        ValueError: If the method is unknown, a Hub id is none, or the results cannot stand in one table.
+        ValueError: If the method is unknown, a Hub id is not valid, or the results do not fit in one table.
 
     Reference:
         https://huggingface.co/docs/hub/model-cards
@@ -127,25 +127,25 @@ def render_card(
 
 
 def read_facts(method: str) -> dict[str, Any]:
-    """Read what a card says of a method.
+    """Read what a card says about a method.
 
     Args:
-        method (`str`): Name of a YAML file of this folder, without its ending.
+        method (`str`): Name of a YAML file in this folder, without its extension.
 
     Returns:
-        `dict`: the facts, of which none is a measurement.
+        `dict`: the facts. They hold no measurements.
 
     Raises:
         ValueError: If there is no such file.
     """
     methods = sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir() if file.name.endswith(".yaml"))
     if method not in methods:
-        raise ValueError(f"no card for the method {method!r}; must be one of {', '.join(methods)}")
+        raise ValueError(f"there is no card for the method {method!r}; accepted: {', '.join(methods)}")
     return yaml.safe_load((FOLDER / f"{method}.yaml").read_text(encoding="utf-8"))
 
 
 def _template() -> jinja2.Template:
-    """The template, in which a missing value is an error rather than a gap."""
+    """The template. A missing value is an error, not a gap."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (FOLDER / name).read_text(encoding="utf-8")),
         undefined=jinja2.StrictUndefined,
@@ -158,7 +158,7 @@ def _template() -> jinja2.Template:
 
 
 def _without_path(results: Results) -> Results:
-    """Name a model by the last part of its Hub id or folder: a card shows no folder of the machine it was made on."""
+    """Name a model by the last part of its Hub id or folder: a card shows no folder of the author's machine."""
     return replace(results, model=PureWindowsPath(results.model).name or results.model)
 
 
@@ -173,7 +173,7 @@ def shown_scores(results: Results) -> dict[tuple[str, str], Score]:
 
 
 def eval_results(results: Results, task: str = "zero-shot-image-classification") -> list[EvalResult]:
-    """The shown scores as the Hub's evaluation metadata, under one of its tasks."""
+    """The scores that tables show, as the Hub's evaluation metadata for a task."""
     return [
         EvalResult(
             task_type=task,
@@ -189,27 +189,25 @@ def eval_results(results: Results, task: str = "zero-shot-image-classification")
 
 
 def _score_rows(own: Results, base: Results | None) -> list[list[str]]:
-    """A table of one score a row with its interval, beside the base model's where there is one."""
+    """A table with one row per score, with its interval, beside the base model's if there is one."""
     models = [own] if base is None else [base, own]
     header = ["ability", "benchmark", "score", *(model.model for model in models)]
     rows = [header if base is None else [*header, "change"]]
-    for (benchmark, name), score in shown_scores(own).items():
+    for benchmark, name in shown_scores(own):
         compared = [shown_scores(model).get((benchmark, name)) for model in models]
-        row = [_ability(benchmark, score), benchmark, own.benchmarks[benchmark].columns[name], *map(interval, compared)]
+        result = own.benchmarks[benchmark]
+        row = [_ability(benchmark, result), benchmark, result.columns[name], *map(interval, compared)]
         rows.append(row if base is None else [*row, _change(*compared)])
     return rows
 
 
-def _ability(benchmark: str, score: Score) -> str:
-    """What a score is about."""
-    if benchmark == SceneQuestions.name:
-        return "answers"
-    # Only a choice between captions can end in a tie.
-    return "recognition" if score.tie_rate is None else "composition"
+def _ability(benchmark: str, result: BenchmarkResult) -> str:
+    """The ability that a benchmark tests; questions with an answer are described apart on a card."""
+    return "answers" if benchmark == SceneQuestions.name else result.ability
 
 
 def _recipe_rows(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[list[str]]:
-    """A table of the arguments that were set and may be shown."""
+    """A table of the arguments that were set and that a card may show."""
     weights = [term["weight"] for term in facts["terms"] if "weight" in term]
     length = {"num_train_epochs", "max_steps"} - {"max_steps" if recipe.get("max_steps", 0) > 0 else "num_train_epochs"}
     names = (*SHOWN_ARGUMENTS, *weights, *facts["arguments"])
@@ -225,13 +223,13 @@ def interval(score: Score | None) -> str:
     return f"{100 * score.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _change(before: Score | None, after: Score) -> str:
-    """Print what a score gained, in points."""
-    if before is None:
+def _change(before: Score | None, after: Score | None) -> str:
+    """Print the change of a score, in points."""
+    if before is None or after is None:
         return "-"
     return f"{round(100 * (after.value - before.value), 1) + 0.0:+.1f}"  # adding 0.0 makes -0.0 positive
 
 
 def _plain(value: Any) -> str:
-    """Print a setting as JSON has it, a string without quotes."""
+    """Print a setting as in JSON, a string without quotes."""
     return json.dumps(value).strip('"')

@@ -1,4 +1,4 @@
-"""Checks of a folder before it is published: its files, its card, and that strangers can load it."""
+"""Checks of a folder before it is published: its files, its card, and that it loads without compalign."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 
+from .. import modeling  # noqa: F401  (makes our model types known to the Auto classes)
 from ..evaluation.results import Results
 from . import load_back
 from .render import eval_results, interval, shown_scores
@@ -29,22 +30,22 @@ NAMES = ("LICENSE", "NOTICE")
 PLACEHOLDER = re.compile(
     r"(?i)\[more information needed\]|\b(?:todo|tbd|fixme|lorem ipsum)\b|\{\{ |\{%|<(?:your|insert)\b|\byour-\w+/"
 )
-TOLERANCE = 1e-4  # of the answers: kernels may choose another order of summing in another process
+TOLERANCE = 1e-4  # of the answers: in another process kernels may sum in another order
 
 
 def check_files(folder: str | Path) -> list[Finding]:
-    """Find files that have no place beside a published model; weights are safetensors, and there are some.
+    """Find files that must not be published, and missing or unreadable weights, which must be safetensors.
 
     Args:
         folder (`str` or `Path`): Folder to check.
 
     Returns:
-        `list[Finding]`: what is wrong.
+        `list[Finding]`: the problems.
     """
     files = list_files(folder)
-    accepted = f"accepted are {', '.join((*ENDINGS, *NAMES))}; leave it out, or convert it if it is a pickle of weights"
+    accepted = f"accepted: {', '.join((*ENDINGS, *NAMES))}; leave it out, or convert it to safetensors"
     findings = [
-        Finding(name, None, f"may hold a pickle or anything; {accepted}")
+        Finding(name, None, f"unexpected file type; could contain a pickle; {accepted}")
         for name, path in files.items()
         if path.suffix not in ENDINGS and path.name not in NAMES
     ]
@@ -61,7 +62,7 @@ def check_files(folder: str | Path) -> list[Finding]:
 
 
 def _check_backbone(files: dict[str, Path]) -> list[Finding]:
-    """Find a frozen encoder that is named by a folder, which no downloader has."""
+    """Find a frozen encoder that is named by a folder, which nobody who downloads the model has."""
     if CONFIG not in files:
         return []
     backbone = json.loads(files[CONFIG].read_text(encoding="utf-8")).get("backbone")
@@ -71,14 +72,14 @@ def _check_backbone(files: dict[str, Path]) -> list[Finding]:
 
 
 def check_card(folder: str | Path, repo_id: str) -> list[Finding]:
-    """Find what is missing or made up in a card: its numbers must be those of results.json.
+    """Find gaps in a card, and numbers that are not those of `results.json`.
 
     Args:
         folder (`str` or `Path`): Folder with `README.md` and `results.json`.
         repo_id (`str`): The repository that the usage snippet must load.
 
     Returns:
-        `list[Finding]`: what is wrong.
+        `list[Finding]`: the problems.
     """
     missing = [name for name in (CARD, RESULTS) if not Path(folder, name).is_file()]
     if missing:
@@ -97,7 +98,7 @@ def check_card(folder: str | Path, repo_id: str) -> list[Finding]:
     if not card.data.license:
         findings.append(Finding(CARD, None, "names no license"))
     if repo_id not in card.text:
-        findings.append(Finding(CARD, None, f"does not say how to load {repo_id}"))
+        findings.append(Finding(CARD, None, f"does not show how to load {repo_id}"))
     return findings + _check_numbers(card, results)
 
 
@@ -117,34 +118,34 @@ def _check_numbers(card: ModelCard, results: Results) -> list[Finding]:
 
 
 def check_loads_back(source: "str | Path | PreTrainedModel", folder: str | Path) -> str:
-    """Load a folder where compalign cannot be imported, and compare what it holds and answers with its source.
+    """Load a folder in a process that cannot import compalign, and compare weights and answers with the source.
 
     Args:
-        source (`str`, `Path` or `PreTrainedModel`): What was staged.
-        folder (`str` or `Path`): Where it was staged, with its processor.
+        source (`str`, `Path` or `PreTrainedModel`): The model that was staged, or its folder.
+        folder (`str` or `Path`): The staged files, with the processor.
 
     Returns:
         `str`: What was compared, in a sentence.
 
     Raises:
-        ValueError: If it cannot be loaded; if weights differ in a bit, or answers by more than 1e-4.
+        ValueError: If the folder cannot be loaded, if weights differ in any bit, or answers by more than 1e-4.
     """
     found = _load_elsewhere(folder)
     model = load_back.load_model(source) if isinstance(source, (str, Path)) else source
     expected = load_back.fingerprint(model, load_back.load_processor(folder))
     wrong = sorted({name for name, _ in expected.weights.items() ^ found.weights.items()})
     if wrong:
-        raise ValueError(f"{len(wrong)} tensors differ between the model and what was staged, as {wrong[0]}")
+        raise ValueError(f"{len(wrong)} tensors differ between the model and the staged files, such as {wrong[0]}")
     far = {name: _distance(value, found.answers.get(name)) for name, value in expected.answers.items()}
     if max(far.values()) > TOLERANCE:
-        raise ValueError(f"answers on a fixed input differ between the model and what was staged, at most by {far}")
+        raise ValueError(f"answers on a fixed input differ between the model and the staged files: {far}")
     return (
         f"loads without compalign: {len(found.weights)} tensors equal in every bit, answers to {max(far.values()):.0e}"
     )
 
 
 def _load_elsewhere(folder: str | Path) -> load_back.Fingerprint:
-    """What a folder holds, found out by a fresh process."""
+    """Fingerprint of a folder, taken by a fresh process."""
     with tempfile.TemporaryDirectory() as nowhere:
         answers = Path(nowhere, "answers.safetensors")
         done = subprocess.run(
@@ -165,7 +166,7 @@ def _load_elsewhere(folder: str | Path) -> load_back.Fingerprint:
 
 
 def _distance(expected: torch.Tensor, found: torch.Tensor | None) -> float:
-    """Largest difference of two answers; infinite where there is none to compare, or not a number."""
+    """Largest difference of two answers; infinite if one is missing, or if they are not NaN in the same places."""
     if found is None or found.shape != expected.shape or not torch.equal(expected.isnan(), found.isnan()):
         return float("inf")
     return (expected.double() - found.double()).nan_to_num().abs().max().item()

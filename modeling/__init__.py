@@ -13,9 +13,9 @@ from transformers import (
 )
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-from .ce_clip import CECLIPConfig, CECLIPModel
+from .clip import CECLIPConfig, CECLIPModel, DeGLACLIPConfig, DeGLACLIPModel
 from .comalign import ComAlignConfig, ComAlignModel, ComAlignProcessor
-from .degla_clip import DeGLACLIPConfig, DeGLACLIPModel
+from .kinds import Kind, kind_of, load_model, load_processor
 from .llava_cal import (
     LlavaCALConfig,
     LlavaCALForConditionalGeneration,
@@ -61,8 +61,12 @@ __all__ = [
     "ComAlignProcessor",
     "DeGLACLIPConfig",
     "DeGLACLIPModel",
+    "Kind",
     "LlavaCALConfig",
     "LlavaCALForConditionalGeneration",
     "LlavaNextCALConfig",
     "LlavaNextCALForConditionalGeneration",
+    "kind_of",
+    "load_model",
+    "load_processor",
 ]

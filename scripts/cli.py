@@ -1,44 +1,63 @@
-"""The `compalign` command: one module a subcommand, imported only when it is called."""
+"""The `compalign` command: one module per subcommand, imported only when it is called."""
 
+import difflib
 import importlib
 import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 
+# In the order in which a user meets them.
 COMMANDS = {
-    "demo": "fine-tune NegCLIP, CE-CLIP and DeGLA from the small base model and compare them",
-    "benchmark": "measure what the fast paths gain on this machine",
-    "compare": "set results beside one another, the papers and the map; mix two models",
-    "components": "take images and captions apart into entities and relations",
-    "convert": "convert checkpoints between the papers' layouts and transformers",
-    "evaluate": "evaluate models on benchmarks",
+    "demo": "fine-tune a small model with NegCLIP, CE-CLIP and DeGLA and compare the results",
+    "train": "train a model with NegCLIP, CE-CLIP, DeGLA, ComAlign or CAL",
+    "evaluate": "evaluate models on benchmarks, side by side",
+    "compare": "set results beside each other, the papers and the map; mix two models",
+    "score": "score captions of an image with any model",
+    "tokens": "show how much an image adds to each token of a text",
+    "components": "find the entities and relations of images and captions, for ComAlign",
     "negatives": "propose hard negative captions for a caption file",
+    "convert": "convert checkpoints between the papers' layouts and transformers",
+    "merge": "merge an adapter into its base model",
     "publish": "publish a model or an adapter on the Hub",
-    "score": "score captions of an image with any model, and show what the scores rest on",
-    "space": "serve a page that compares models on an image and its captions",
-    "tokens": "show what an image adds to each token of a text",
+    "space": "serve a web page that compares models on an image and its captions",
+    "speed": "measure the fast paths against the plain ones on this machine",
+    "scenes": "make and compare the small models of the generated world",
+    "lmms": "run lmms-eval on a model trained with CAL",
 }
-
-
-def usage() -> str:
-    """What `compalign --help` prints."""
-    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: compalign COMMAND [--config recipe.yaml] [--flag value ...]", "", *lines])
+HELP = ("-h", "--help")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; user errors end with their message and status 2, not with a traceback."""
+    """Run one subcommand; user errors end with one line and status 2, not with a traceback."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in ("-h", "--help"):
-        print(usage())
+    if command in HELP:
+        usage = "usage: compalign COMMAND [--config recipe.yaml] [--flag value ...]\n       compalign --version"
+        print(f"{usage}\n\n{listing(COMMANDS)}\n\n`compalign COMMAND --help` explains a command.")
+        return 0
+    if command == "--version":
+        print(f"compalign {version('compalign')}")
         return 0
     if command not in COMMANDS:
-        print(f"compalign: unknown command {command!r}; accepted: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"compalign: {unknown('command', command, COMMANDS)}", file=sys.stderr)
         return 2
-    try:
-        importlib.import_module(f"compalign.scripts.{command}").main(rest)
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
-        print(f"compalign {command}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    from ..trainers.launch.recipe import exit_status
+
+    return exit_status(
+        f"compalign {command}", lambda: importlib.import_module(f"compalign.scripts.{command}").main(rest)
+    )
+
+
+def listing(entries: Mapping[str, str]) -> str:
+    """Lay out names with their sentences, one per line."""
+    width = 2 + max(map(len, entries))
+    return "\n".join(f"  {name:<{width}}{sentence}" for name, sentence in entries.items())
+
+
+def unknown(kind: str, name: str, accepted: Iterable[str]) -> str:
+    """Say that a name is unknown, which one is nearest, and which ones there are."""
+    accepted = list(accepted)
+    nearest = difflib.get_close_matches(name, accepted, n=1, cutoff=0.0)[0]
+    return f"unknown {kind} {name!r}; the nearest is {nearest!r}; accepted: {', '.join(accepted)}"
 
 
 if __name__ == "__main__":

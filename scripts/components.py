@@ -1,13 +1,13 @@
-"""Prepare the entities and relations of images and captions, for ComAlign.
+"""Find the entities and relations of images and captions, for ComAlign.
 
-    compalign components --captions captions_val2017.json --images val2017 \
+    compalign components --captions captions_val2017.json --images val2017 \\
         --detector facebook/detr-resnet-50 --output_dir components
-    compalign components --captions captions_val2017.json --images val2017 \
+    compalign components --captions captions_val2017.json --images val2017 \\
         --instances instances_val2017.json --output_dir components
     compalign components --scenes 1000 --output_dir components
 
-Writes components.jsonl, a line an image, and components.json: settings, versions, counts. A rerun goes on where the
-last one stopped. `--show 1` draws the first row.
+Writes components.jsonl, one line per image, and components.json with the settings, versions and counts. A rerun
+continues where the last one stopped. `--show 1` draws the first row.
 """
 
 import json
@@ -15,55 +15,76 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..data import load_captions
-from ..data.bad_rows import RowProblem
-from ..data.components import ChunkParser, ImageComponents, SpacyParser
-from ..data.components.detection import CocoInstances, Detector, Finder
-from ..data.components.files import describe, read_row, write_components
-from ..data.components.picture import draw
-from ..data.images import UnreadableImage, open_image, resolve_inside
-from ..data.scenes.components import SceneComponentDataset
-from ..trainers.recipe import parse_recipe
+from ..trainers.launch.recipe import parse_recipe
+
+if TYPE_CHECKING:
+    from ..data.components import ImageComponents
+    from ..data.components.detection import Finder
 
 
 @dataclass
 class ComponentsArguments:
-    """What to read, what finds the boxes, where to write."""
+    """Captions and images to read, the source of the boxes, the output folder."""
 
-    output_dir: str = field(metadata={"help": "Folder of components.jsonl and components.json."})
+    GROUP: ClassVar[str] = "data"
+
+    output_dir: str = field(metadata={"help": "Folder of components.jsonl and components.json.", "group": "output"})
     captions: str | None = field(default=None, metadata={"help": "Captions, in any format of load_captions."})
     images: str | None = field(default=None, metadata={"help": "Folder of the images; default: beside the captions."})
-    only: str | None = field(default=None, metadata={"help": "Text file of the image names to keep."})
-    detector: str | None = field(default=None, metadata={"help": "Detector: a Hub id or a folder; may be zero-shot."})
-    instances: str | None = field(default=None, metadata={"help": "COCO instances to take the boxes from instead."})
-    scenes: int = field(default=0, metadata={"help": "Write so many generated scenes instead."})
+    only: str | None = field(default=None, metadata={"help": "Text file with the names of the images to keep."})
+    on_bad_row: Literal["skip", "raise"] = field(
+        default="skip", metadata={"help": "Skip bad rows, named and counted, or stop at the first."}
+    )
+    scenes: int = field(default=0, metadata={"help": "Number of generated scenes to write instead."})
     split: str = field(default="train", metadata={"help": "Scenes: train, validation or test."})
     image_size: int = field(default=64, metadata={"help": "Scenes: side of an image in pixels."})
-    seed: int = field(default=0, metadata={"help": "Scenes: two seeds share none."})
+    seed: int = field(default=0, metadata={"help": "Scenes: different seeds share no scene."})
+    detector: str | None = field(
+        default=None, metadata={"help": "Object detector, a Hub id or a folder; may be zero-shot.", "group": "model"}
+    )
+    instances: str | None = field(
+        default=None, metadata={"help": "COCO instances to take the boxes from instead.", "group": "model"}
+    )
     threshold: float | None = field(
-        default=None, metadata={"help": "Least score of a box, 0 to 1; default 0.5, zero-shot 0.1."}
+        default=None,
+        metadata={"help": "Smallest score of a box, 0 to 1; default: 0.5, zero-shot 0.1.", "group": "model"},
     )
     most_overlap: float = field(
-        default=0.7, metadata={"help": "Zero-shot: of boxes that overlap by more, only the best is kept."}
+        default=0.7,
+        metadata={
+            "help": "Zero-shot: of boxes with a larger intersection over union, only the best is kept.",
+            "group": "model",
+        },
     )
-    most_entities: int = field(default=10, metadata={"help": "Most entity boxes an image."})
-    most_relations: int = field(default=10, metadata={"help": "Most relation boxes an image."})
-    spacy_pipeline: str | None = field(default=None, metadata={"help": "Parse with this spaCy pipeline instead."})
-    on_bad_row: str = field(default="skip", metadata={"help": "skip bad rows and count them, or raise at the first."})
-    show: int | None = field(default=None, metadata={"help": "Draw this row, from 1, into the folder."})
+    spacy_pipeline: str | None = field(
+        default=None,
+        metadata={"help": "spaCy pipeline that parses the captions; default: compalign's rules.", "group": "model"},
+    )
+    most_entities: int = field(
+        default=10, metadata={"help": "Largest number of entity boxes per image.", "group": "what to do"}
+    )
+    most_relations: int = field(
+        default=10, metadata={"help": "Largest number of relation boxes per image.", "group": "what to do"}
+    )
+    show: int | None = field(
+        default=None, metadata={"help": "Row to draw into the folder, counted from 1.", "group": "what to do"}
+    )
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
     """Write the components, print the counts, draw a row."""
-    (args,) = parse_recipe(ComponentsArguments, arguments=arguments, description=__doc__)
+    (args,) = parse_recipe(
+        ComponentsArguments, arguments=arguments, description=__doc__, command="compalign components"
+    )
     if min(args.scenes, args.most_entities, args.most_relations) < 0:
-        raise ValueError("scenes, most_entities and most_relations must be at least 0")
+        given = f"scenes={args.scenes}, most_entities={args.most_entities}, most_relations={args.most_relations}"
+        raise ValueError(f"{given}; each must be at least 0")
     counts = None
     if args.scenes:
         if args.captions or args.detector or args.instances:
-            raise ValueError("scenes bring their own captions and boxes: leave out captions, detector and instances")
+            raise ValueError("scenes bring their own captions and boxes: leave out --captions, --detector, --instances")
         counts = write_scenes(args)
     elif args.captions is not None:
         counts = write_photographs(args)
@@ -77,13 +98,18 @@ def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
 
 
 def write_photographs(args: ComponentsArguments) -> dict[str, Any]:
-    """Find boxes in the images of a caption file, and phrases in the captions."""
-    finder = boxes_from(args)
+    """Find boxes in the images of a caption file, and phrases in its captions."""
+    from ..data.components import ChunkParser, SpacyParser
+    from ..data.components.files import describe, write_components
+    from ..data.images import UnreadableImage, open_image
+    from ..data.readers.bad_rows import RowProblem
+
+    finder = box_finder(args)
     parser = SpacyParser(args.spacy_pipeline) if args.spacy_pipeline else ChunkParser()
     folder = image_folder(args)
     captions = captions_by_image(args, folder)
 
-    def describe_image(name: str, texts: Sequence[str]) -> ImageComponents:
+    def describe_image(name: str, texts: Sequence[str]) -> "ImageComponents":
         parsed = [parser(text) for text in texts]
         try:
             image = open_image(name, folder)
@@ -97,8 +123,10 @@ def write_photographs(args: ComponentsArguments) -> dict[str, Any]:
     return write_components(captions, describe_image, args.output_dir, settings, args.on_bad_row)
 
 
-def boxes_from(args: ComponentsArguments) -> Finder:
-    """What finds the boxes."""
+def box_finder(args: ComponentsArguments) -> "Finder":
+    """Open the detector or the annotations that the boxes come from."""
+    from ..data.components.detection import CocoInstances, Detector
+
     if (args.detector is None) == (args.instances is None):
         raise ValueError("boxes come from --detector or from --instances: give one of them")
     if args.instances is not None:
@@ -107,7 +135,7 @@ def boxes_from(args: ComponentsArguments) -> Finder:
 
 
 def image_folder(args: ComponentsArguments) -> Path:
-    """Where image names start."""
+    """The folder that image names start from."""
     if args.images is not None:
         return Path(args.images)
     captions = Path(args.captions)
@@ -115,8 +143,10 @@ def image_folder(args: ComponentsArguments) -> Path:
 
 
 def captions_by_image(args: ComponentsArguments, folder: Path) -> dict[str, list[str]]:
-    """The captions of each image, by its name inside the folder."""
+    """Read the captions of each image, by its name inside the folder."""
     from datasets import Image
+
+    from ..data import load_captions
 
     rows = load_captions(args.captions, args.images, only=args.only, on_bad_row=args.on_bad_row)
     rows = rows.select_columns(["image", "caption"]).cast_column("image", Image(decode=False))
@@ -130,13 +160,16 @@ def captions_by_image(args: ComponentsArguments, folder: Path) -> dict[str, list
 
 
 def write_scenes(args: ComponentsArguments) -> dict[str, Any]:
-    """Write generated scenes: their images beside the components."""
+    """Write generated scenes, with their images beside the components."""
+    from ..data.components.files import describe, write_components
+    from ..data.scenes.components import SceneComponentDataset
+
     scenes = SceneComponentDataset(args.scenes, args.split, args.image_size, args.seed)
     folder = Path(args.output_dir) / "images"
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {f"images/{args.split}_{args.seed}_{index:06d}.png": index for index in range(args.scenes)}
 
-    def describe_image(name: str, texts: Sequence[str]) -> ImageComponents:
+    def describe_image(name: str, texts: Sequence[str]) -> "ImageComponents":
         row = scenes[numbers[name]]
         row["image"].save(Path(args.output_dir) / name)
         entities, captions = row["entities"], row["captions"]
@@ -149,12 +182,16 @@ def write_scenes(args: ComponentsArguments) -> dict[str, Any]:
 
 
 def limits(args: ComponentsArguments) -> dict[str, int]:
-    """How many boxes are kept."""
+    """The largest numbers of boxes, as settings of the file."""
     return {"most_entities": args.most_entities, "most_relations": args.most_relations}
 
 
 def show(args: ComponentsArguments) -> None:
-    """Draw one row, and print where the picture is."""
+    """Draw one row, and print the path of the picture."""
+    from ..data.components.files import read_row
+    from ..data.components.picture import draw
+    from ..data.images import open_image, resolve_inside
+
     row = read_row(args.output_dir, args.show)
     beside = args.images is None and args.captions is None
     path = resolve_inside(args.output_dir if beside else image_folder(args), row.image)

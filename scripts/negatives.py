@@ -1,37 +1,52 @@
 """Propose hard negative captions by rule, for a caption file in any format that compalign reads.
 
-compalign negatives --captions captions_train2014.json --images train2014 --output negatives.jsonl
+    compalign negatives --captions captions_train2014.json --images train2014 --output negatives.jsonl
+
+Prints how many captions got a negative, by kind.
 """
 
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..data import NegativeGenerator, load_captions
-from ..data.negatives import SpacyTagger, coverage, prepare
-from ..trainers.recipe import parse_recipe
+from ..trainers.launch.recipe import parse_recipe
 
 
 @dataclass
 class NegativesArguments:
-    """What to read, what to propose, where to write."""
+    """Captions to read, negatives to propose, the output."""
 
-    captions: str = field(metadata={"help": "Captions: a file, a folder or a Hub id, in any format of load_captions."})
-    output: str = field(metadata={"help": "A .jsonl file, or a folder for a data set with its images."})
-    images: str | None = field(default=None, metadata={"help": "Folder of the images; default: beside the captions."})
-    only: str | None = field(default=None, metadata={"help": "Text file of the image names to keep."})
-    num_negatives: int = field(default=4, metadata={"help": "Most negatives a caption."})
-    typed: bool = field(default=False, metadata={"help": "CE-CLIP's columns: relation, adjective, noun, verb."})
-    spacy_pipeline: str | None = field(default=None, metadata={"help": "Tag with this spaCy pipeline instead."})
-    seed: int = field(default=0, metadata={"help": "Chooses among the candidates."})
-    on_bad_row: str = field(default="skip", metadata={"help": "skip bad rows and count them, or raise at the first."})
+    captions: str = field(
+        metadata={"help": "Captions: a file, a folder or a Hub id, in any format of load_captions.", "group": "data"}
+    )
+    output: str = field(
+        metadata={"help": "A .jsonl file, or a folder for a dataset with its images.", "group": "output"}
+    )
+    images: str | None = field(
+        default=None, metadata={"help": "Folder of the images; default: beside the captions.", "group": "data"}
+    )
+    only: str | None = field(
+        default=None, metadata={"help": "Text file with the names of the images to keep.", "group": "data"}
+    )
+    on_bad_row: Literal["skip", "raise"] = field(
+        default="skip", metadata={"help": "Skip bad rows, named and counted, or stop at the first.", "group": "data"}
+    )
+    num_negatives: int = field(default=4, metadata={"help": "Largest number of negatives per caption."})
+    typed: bool = field(default=False, metadata={"help": "CE-CLIP's four columns: relation, adjective, noun, verb."})
+    spacy_pipeline: str | None = field(
+        default=None, metadata={"help": "spaCy pipeline that tags the captions; default: textblob's lexicon."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the choice among the candidates."})
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read, propose, write, and print what was covered."""
-    (args,) = parse_recipe(NegativesArguments, arguments=arguments, description=__doc__)
+    """Read, propose, write, and print the coverage."""
+    (args,) = parse_recipe(NegativesArguments, arguments=arguments, description=__doc__, command="compalign negatives")
+    from ..data import NegativeGenerator, load_captions
+    from ..data.negatives import SpacyTagger, coverage, prepare
+
     tagger = SpacyTagger(args.spacy_pipeline) if args.spacy_pipeline else None
     generator = NegativeGenerator(num_negatives=args.num_negatives, seed=args.seed, tagger=tagger)
     propose = generator.propose_typed if args.typed else generator.propose
@@ -42,12 +57,12 @@ def main(arguments: list[str] | None = None) -> None:
         return found
 
     rows = load_captions(args.captions, args.images, only=args.only, on_bad_row=args.on_bad_row)
-    write(prepare(rows, propose_and_keep), Path(args.output))
+    write(prepare(rows, propose_and_keep), Path(args.output), args.captions)
     print(json.dumps(coverage(proposals), indent=1))
 
 
-def write(rows: Any, output: Path) -> None:
-    """Write one JSON object a row, with image names relative to the file; or the whole data set into a folder."""
+def write(rows: Any, output: Path, source: str) -> None:
+    """Write one JSON object per row, with image names relative to the file; or the whole dataset into a folder."""
     if output.suffix != ".jsonl":
         rows.save_to_disk(output)
         return
@@ -58,6 +73,6 @@ def write(rows: Any, output: Path) -> None:
         for row in rows.cast_column("image", Image(decode=False)):
             path = row["image"]["path"]
             if path is None:
-                raise ValueError(f"the images are stored inside {output.name}'s source: name a folder as --output")
+                raise ValueError(f"images are stored inside {source}: give a folder as --output, not a .jsonl file")
             row["image"] = os.path.relpath(path, output.parent)
             file.write(json.dumps(row) + "\n")

@@ -1,40 +1,48 @@
 """Publish a trained model or adapter on the Hub, after checking that it is complete and gives nothing away.
 
+    compalign publish --folder runs/degla --repo_id me/degla-b32 --dry_run
     compalign publish --folder runs/degla --repo_id me/degla-b32 --tag v1
 
-The folder holds the weights, the processor, a card and results.json. The repository is private unless
-`--private false` is given; `--dry_run true` checks, prints what would be sent, and sends nothing. Log in with
-`hf auth login`, or set HF_TOKEN. Writes publication.json into the folder.
+The folder holds the weights, the processor, a card and results.json. The repository is private unless `--no_private` is
+given. `--dry_run` checks, prints the files, and sends nothing. Log in with `hf auth login`, or set HF_TOKEN. Writes
+publication.json into the folder.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers.utils import logging
+from ..trainers.launch.recipe import parse_recipe
 
-from .. import modeling  # noqa: F401  (makes our model types known to the Auto classes)
-from ..hub_cards.publishing import RECORD, Publication, publish
-from ..trainers.recipe import parse_recipe
+if TYPE_CHECKING:
+    from ..hub_cards.publishing import Publication
 
 
 @dataclass
 class PublishArguments:
-    """What to publish, and where."""
+    """The folder to publish, and its repository."""
 
-    folder: str = field(metadata={"help": "Folder of the model or adapter."})
-    repo_id: str = field(metadata={"help": "Where it goes: user/name."})
-    private: bool = field(default=True, metadata={"help": "Only those who may see the repository find it."})
-    revision: str = field(default="main", metadata={"help": "Branch; made from main where there is none."})
-    tag: str | None = field(default=None, metadata={"help": "Tag to give to the commit."})
-    leave_out: list[str] = field(default_factory=list, metadata={"help": "Patterns of names not to publish."})
-    dry_run: bool = field(default=False, metadata={"help": "Check and print, send nothing."})
-    attempts: int = field(default=6, metadata={"help": "How often each step is tried."})
-    backoff: float = field(default=1.0, metadata={"help": "Seconds before the second attempt; doubles each time."})
+    folder: str = field(metadata={"help": "Folder of the model or adapter.", "group": "model"})
+    repo_id: str = field(metadata={"help": "Repository to publish in, as user/name; created if absent."})
+    private: bool = field(default=True, metadata={"help": "Create the repository as private."})
+    revision: str = field(default="main", metadata={"help": "Branch, created from main if absent."})
+    tag: str | None = field(default=None, metadata={"help": "Tag for the commit."})
+    leave_out: list[str] = field(
+        default_factory=list, metadata={"help": "Patterns of further file names to leave out, such as '*.log'."}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "Check, print the files, and send nothing."})
+    attempts: int = field(default=6, metadata={"help": "Largest number of attempts per request."})
+    backoff: float = field(default=1.0, metadata={"help": "Seconds before the second attempt; doubled each time."})
 
 
-def main(arguments: list[str] | None = None) -> Publication:
+def main(arguments: list[str] | None = None) -> "Publication":
     """Check, publish, record."""
-    (args,) = parse_recipe(PublishArguments, arguments=arguments, description=__doc__)
+    (args,) = parse_recipe(PublishArguments, arguments=arguments, description=__doc__, command="compalign publish")
+    from transformers.utils import logging
+
+    from .. import modeling  # noqa: F401  (makes our model types known to the Auto classes)
+    from ..hub_cards.publishing import RECORD, publish
+
     logging.set_verbosity_error()
     publication = publish(
         args.folder,

@@ -1,9 +1,12 @@
-"""Imports run one way, models stand alone, optional packages are optional: read from the source, nothing is run."""
+"""Imports run one way and in no circle, models stand alone, each thing has one door: read from the source."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,18 +18,30 @@ MAY_IMPORT = {
     "data": {"data"},
     "trainers": {"trainers", "modeling", "data"},
     "evaluation": {"evaluation", "modeling", "data"},
-    "hub_cards": {"hub_cards", "evaluation"},
+    "hub_cards": {"hub_cards", "evaluation", "modeling", "data"},
     "scripts": {"scripts", "modeling", "data", "trainers", "evaluation", "hub_cards"},
 }
 OPTIONAL = {"datasets", "evaluate", "deepspeed", "gradio", "playwright", "spacy", "torchvision"}
+# Importing these must cost nothing: what they name is loaded when it is first used.
+LIGHT = ("compalign", "compalign.data", "compalign.evaluation", "compalign.hub_cards", "compalign.trainers")
+HEAVY = {"torch", "transformers", "datasets", "matplotlib"}
+# Where a model or a processor may be loaded: the one door, what runs without compalign, and parts of models.
+DOORS = (
+    "modeling/kinds.py",
+    "hub_cards/load_back.py",
+    "data/components/detection.py",
+    "modeling/comalign/modeling_comalign.py",
+    "trainers/launch/*.py",
+    "scripts/conversion/*.py",
+)
+# Neither holds an image model: configurations, parts of a processor, and the language model of a blind baseline.
+NO_MODEL = {"AutoConfig", "AutoTokenizer", "AutoImageProcessor", "AutoModelForCausalLM", "PeftConfig"}
 
 TREES = {
     path.relative_to(REPOSITORY): ast.parse(path.read_text())
     for folder in (*MAY_IMPORT, "tests")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
-    if not any(
-        path.is_relative_to(REPOSITORY / "hub_cards" / folder) for folder in ("released", "space")
-    )  # for the Hub
+    if not path.is_relative_to(REPOSITORY / "hub_cards" / "space")  # for the Hub
 }
 LIBRARY = {path: tree for path, tree in TREES.items() if path.parts[0] != "tests"}
 # `evaluate` copies a metric's file and runs the copy, so that it has no package either.
@@ -88,10 +103,35 @@ def where(path: Path, node: ast.AST) -> str:
     return f"{path}:{node.lineno}"
 
 
+def module_name(path: Path) -> str:
+    """The name under which a file is imported; the root package has a folder of its own."""
+    parts = path.parts[2:] if path.is_relative_to("scripts/package") else path.parts
+    return ".".join(("compalign", *parts)).removesuffix(".py").removesuffix(".__init__")
+
+
+def needs(path: Path, tree: ast.Module, modules: set[str]) -> set[str]:
+    """Modules of ours that must be imported before a file is."""
+    found = {each.module for each in imports(path, at_import_time(tree)) if each.top.startswith("compalign")}
+    # The last part is a module, or a name in one.
+    return {name if name in modules else name.rpartition(".")[0] for name in found} & modules - {module_name(path)}
+
+
+def loads(tree: ast.Module) -> Iterator[ast.Call]:
+    """The calls that load a model or a processor from a folder or the Hub."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            owner, _, name = ast.unparse(node.func).rpartition(".")
+            loaded = name == "from_pretrained" and owner.rpartition(".")[2] not in NO_MODEL
+            if loaded or (name == "pipeline" and owner in ("", "transformers")):
+                yield node
+
+
 def test_the_rules_meet_files():
     assert {path.parts[0] for path in LIBRARY} == set(MAY_IMPORT)
     assert {path.stem for path in ENTRY_POINTS} >= {"train_negclip", "train_ceclip", "train_degla"}
-    assert {path.parent.name for path in MODEL_FILES} >= {"degla_clip", "ce_clip", "llava_cal"}
+    assert {path.parent.name for path in MODEL_FILES} == {"clip", "comalign", "llava_cal"}
+    for pattern in DOORS:
+        assert [path for path in LIBRARY if path.match(pattern) and list(loads(LIBRARY[path]))], pattern
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
@@ -99,6 +139,32 @@ def test_imports_run_one_way(folder):
     for path, tree in LIBRARY.items():
         if path.parts[0] == folder:
             assert ours(path, tree) - MAY_IMPORT[folder] == set(), path
+
+
+def test_of_data_the_cards_need_only_where_things_were_made():
+    for path, tree in LIBRARY.items():
+        if path.parts[0] == "hub_cards":
+            found = {each.module for each in imports(path, ast.walk(tree)) if each.top == "compalign.data"}
+            assert all(module.startswith("compalign.data.provenance.") for module in found), path
+
+
+def test_no_module_needs_itself():
+    """Sorting fails, and names the circle, where modules need each other while they are imported."""
+    names = {path: module_name(path) for path in LIBRARY}
+    graph = {name: needs(path, LIBRARY[path], set(names.values())) for path, name in names.items()}
+    assert sum(map(len, graph.values())) > len(graph)
+    assert set(TopologicalSorter(graph).static_order()) == set(names.values())
+
+
+def test_there_is_one_door_to_a_model():
+    """`compalign.modeling.load_model` and `load_processor`, which say in one sentence what is wrong with a folder."""
+    elsewhere = [
+        f"{where(path, node)}: {ast.unparse(node.func)}"
+        for path, tree in LIBRARY.items()
+        if not any(path.match(pattern) for pattern in DOORS)
+        for node in loads(tree)
+    ]
+    assert elsewhere == []
 
 
 def test_library_files_import_relatively_and_entry_points_absolutely():
@@ -117,15 +183,16 @@ def test_model_folders_load_without_the_rest():
         assert strangers == set(), path
 
 
-def test_losses_know_nothing_but_torch_and_one_another():
-    losses = [Path("trainers/losses.py"), Path("trainers/token_losses.py")]
-    for path in losses:
-        assert foreign(path, TREES[path]) == {"torch"}
-        modules = {found.module for found in imports(path, ast.walk(TREES[path]))}
-        within = {module.rpartition(".")[0] for module in modules if module.startswith("compalign")}
-        allowed = {".".join(("compalign", *path.with_suffix("").parts)) for path in losses}
-        assert within <= allowed | {"compalign.modeling.comalign.similarity"}  # a model's score and a loss's argument
-        assert "torch.distributed" not in modules
+def test_losses_know_nothing_but_torch():
+    """And one constant of the labels, and a model's score that is also a loss's argument."""
+    path = Path("trainers/losses.py")
+    assert foreign(path, TREES[path]) == {"torch"}
+    modules = {found.module for found in imports(path, ast.walk(TREES[path]))}
+    assert {module for module in modules if module.startswith("compalign")} <= {
+        "compalign.data.chat.IGNORED_LABEL",
+        "compalign.modeling.comalign.similarity.component_similarity",
+    }
+    assert "torch.distributed" not in modules
 
 
 @pytest.mark.parametrize("path", [path for path in LIBRARY if path not in METRIC_MODULES], ids=str)
@@ -148,8 +215,17 @@ def test_no_assertions_and_no_bare_excepts(path):
     assert [where(path, node) for node in nodes if isinstance(node, ast.ExceptHandler) and node.type is None] == []
 
 
-def test_the_command_line_and_the_readers_start_without_torch():
-    script = "import sys, compalign.data, compalign.scripts.cli; print(*sys.modules)"
+@pytest.mark.parametrize("module", [*LIGHT, "compalign.scripts.cli"])
+def test_an_import_starts_without_torch(module):
+    script = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    loaded = {"torch", "transformers", "datasets", "matplotlib"} & set(done.stdout.split())
-    assert loaded == set()
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_every_name_that_an_import_promises_can_be_loaded(module):
+    package = importlib.import_module(module)
+    assert package.__all__
+    assert [name for name in package.__all__ if getattr(package, name, None) is None] == []
+    stub = Path(package.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    assert set(re.findall(r"import \w+ as (\w+)$", stub, flags=re.MULTILINE)) == set(package.__all__)

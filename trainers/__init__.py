@@ -1,20 +1,5 @@
-"""Losses, trainers and their arguments: one file a method."""
+"""Losses, trainers and their arguments: one file per method."""
 
-from .cal import CALArguments, CALTrainer
-from .ceclip import CECLIPArguments, CECLIPTrainer
-from .comalign import ComAlignArguments, ComAlignTrainer
-from .degla import DeGLAArguments, DeGLATrainer
-from .negclip import NegCLIPArguments, NegCLIPTrainer
+import lazy_loader
 
-__all__ = [
-    "CALArguments",
-    "CALTrainer",
-    "CECLIPArguments",
-    "CECLIPTrainer",
-    "ComAlignArguments",
-    "ComAlignTrainer",
-    "DeGLAArguments",
-    "DeGLATrainer",
-    "NegCLIPArguments",
-    "NegCLIPTrainer",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,10 +1,10 @@
-"""Adapters (LoRA, DoRA) for every model of ours: a few small matrices are trained, saved and published in its place."""
+"""Adapters (LoRA, DoRA): train, save and publish a few small matrices in place of a model's weights."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,7 +22,7 @@ LINEAR_MAPS = (
     *("o_proj", "gate_proj", "up_proj", "down_proj"),  # LLaMA and its kin
     *("query", "key", "value", "dense"),  # BERT, under Chinese-CLIP and AltCLIP
 )
-# What stands between the towers of a multimodal model is small and is trained in full.
+# The parts between the towers of a multimodal model are small and are trained in full.
 PROJECTORS = ("multi_modal_projector", "connector", "merger")
 MAGNITUDE = "lora_magnitude_vector"
 
@@ -31,9 +31,13 @@ MAGNITUDE = "lora_magnitude_vector"
 class AdapterArguments:
     """Adapters on frozen weights, where a rank is given."""
 
-    lora_rank: int = field(default=0, metadata={"help": "Rank of the adapters; 0: none, the weights are trained."})
+    GROUP: ClassVar[str] = "model"
+
+    lora_rank: int = field(default=0, metadata={"help": "Rank of the adapters; 0 trains the weights themselves."})
     lora_alpha: int = field(default=16, metadata={"help": "Scale of the adapters, divided by the rank."})
-    use_dora: bool = field(default=False, metadata={"help": "DoRA: a length for each row of a weight, beside LoRA."})
+    use_dora: bool = field(
+        default=False, metadata={"help": "Use DoRA, which adds a trained length for each row of a weight."}
+    )
     adapted: list[str] = field(
         default_factory=lambda: list(TOWERS), metadata={"help": f"Towers with adapters: {', '.join(TOWERS)}."}
     )
@@ -42,13 +46,13 @@ class AdapterArguments:
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank must be 0 or more, got {self.lora_rank}")
         if self.use_dora and not self.lora_rank:
-            raise ValueError("use_dora is a kind of adapter: set lora_rank to its rank")
+            raise ValueError("use_dora needs adapters: set lora_rank to their rank")
 
 
 def add_adapters(model: PreTrainedModel, arguments: AdapterArguments, seed: int = 0) -> "PeftModel":
     """Freeze a model and put adapters on the attention and the MLP of each layer of its towers.
 
-    Nothing but the adapters is trained, and the projector of a multimodal model in full. The logit scale of a dual
+    Only the adapters are trained, and the projector of a multimodal model in full. The logit scale of a dual
     encoder stays that of its base: an adapter's file has no place for a parameter outside a layer.
 
     Args:
@@ -56,15 +60,15 @@ def add_adapters(model: PreTrainedModel, arguments: AdapterArguments, seed: int 
             place.
         arguments (`AdapterArguments`): Rank, scale, kind, and which towers: "text" is the language model of a
             multimodal model and the text head of ComAlign.
-        seed (`int`): Of the random halves of the adapters, which all processes have to draw alike; their products
-            begin at zero.
+        seed (`int`): Seed of the random halves of the adapters, which all processes have to draw alike; the products
+            of both halves begin at zero.
 
     Returns:
-        `PeftModel`: it forwards the attributes of the model, so that every trainer takes it. Its `save_pretrained`
-        writes the adapters alone.
+        `PeftModel`: it forwards the attributes of the model, so every trainer takes it. Its `save_pretrained` writes
+        the adapters alone.
 
     Raises:
-        ValueError: If a tower is unknown or not in the model, or if adapters could not change what comes out.
+        ValueError: If a tower is unknown or not in the model, or if adapters could not change the outputs.
 
     Reference:
         LoRA, https://huggingface.co/papers/2106.09685; DoRA, https://huggingface.co/papers/2402.09353.
@@ -91,6 +95,22 @@ def add_adapters(model: PreTrainedModel, arguments: AdapterArguments, seed: int 
         return get_peft_model(model, config)
 
 
+def refuse_adapter_chain(arguments: Any) -> None:
+    """Refuse to put new adapters on saved ones: they would be saved over the first base, and the first would be lost.
+
+    Args:
+        arguments: With the `model` to start from and a `lora_rank`.
+
+    Raises:
+        ValueError: If both are adapters.
+    """
+    if arguments.lora_rank and Path(arguments.model, "adapter_config.json").is_file():
+        raise ValueError(
+            f"{arguments.model} is an adapter, and a new adapter would be saved without it; merge it first: compalign "
+            f"merge --adapter {arguments.model} --output_dir MERGED, then train on MERGED"
+        )
+
+
 def layer_pattern(towers: Sequence[str]) -> str:
     """Regular expression that matches the whole paths of the linear maps in the layers of the named towers."""
     inside = "|".join(TOWERS[tower] for tower in towers)
@@ -98,7 +118,7 @@ def layer_pattern(towers: Sequence[str]) -> str:
 
 
 def is_adapted(model: torch.nn.Module) -> bool:
-    """Whether a model, unwrapped, is saved as adapters without its base."""
+    """Return whether an unwrapped model is saved as adapters without its base."""
     from peft import PeftModel
 
     return isinstance(model, PeftModel)

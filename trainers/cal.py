@@ -1,4 +1,4 @@
-"""CAL: an answer's tokens count in the loss by what the image adds to their logits."""
+"""CAL: weights each answer token by how much the image raises its logit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,29 +8,30 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..data.conversation_encoding import conversation_encoder
-from .contrast_pass import (
+from ..data.chat import IGNORED_LABEL
+from ..data.chat.encoder import conversation_encoder
+from .cal_contrast import (
     LanguageModelCall,
+    chunked_cross_entropy_sum,
     contrast_mode,
     image_tokens,
+    label_gain,
     states_without_image,
     watched_forward,
 )
-from .conversation_collator import ConversationCollator, ConversationRows
+from .cal_rows import ConversationCollator, ConversationRows, ModalityLengthSampler, estimate_lengths
 from .distributed import sum_over_processes, world_size
-from .output_head import chunked_cross_entropy_sum, label_gain
-from .sampling import ModalityLengthSampler, estimate_lengths
-from .term_trainer import TermArguments, TermTrainer
-from .token_losses import EPSILON, IGNORED, visual_token_weights
+from .losses import EPSILON, visual_token_weights
+from .trainer import BaseArguments, BaseTrainer
 
 PARTS = ("vision", "projector", "language")
 
 
 @dataclass
-class CALArguments(TermArguments):
+class CALArguments(BaseArguments):
     """CAL's recipe for instruction tuning.
 
-    These defaults differ from `TermArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of warm-up, and
+    These defaults differ from `BaseArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of warm-up, and
     evaluation computes losses only. The papers' global batch is 128 rows (256 for the projector stage, at a learning
     rate of 1e-3).
     """
@@ -38,43 +39,61 @@ class CALArguments(TermArguments):
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
     num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the data."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule after the warm-up."})
-    warmup_steps: float = field(default=0.03, metadata={"help": "Linear warm-up: steps, or a share of all if below 1."})
-    prediction_loss_only: bool = field(default=True, metadata={"help": "Evaluation gathers no logits."})
-    cal: bool = field(default=True, metadata={"help": "false: every token weighs 1, which is plain fine-tuning."})
-    clamp: list[float] = field(
-        default_factory=lambda: [1.0, 5.0], metadata={"help": "Least and largest weight of a token."}
+    warmup_steps: float = field(
+        default=0.03, metadata={"help": "Linear warm-up, in steps, or as a share of all steps if below 1."}
     )
-    window: int = field(default=3, metadata={"help": "Tokens over which weights are smoothed, odd."})
-    pooling: Literal["supervised", "row", "released"] = field(
+    prediction_loss_only: bool = field(
+        default=True, metadata={"help": "Compute losses only in evaluation, and gather no logits."}
+    )
+    cal: bool = field(
+        default=True,
+        metadata={"help": "Weight the tokens; without it every token weighs 1, which is plain fine-tuning."},
+    )
+    cal_clamp: list[float] = field(
+        default_factory=lambda: [1.0, 5.0], metadata={"help": "Smallest and largest weight of a token."}
+    )
+    cal_window: int = field(default=3, metadata={"help": "Number of tokens over which weights are smoothed, odd."})
+    cal_pooling: Literal["supervised", "row", "released"] = field(
         default="supervised",
-        metadata={"help": "What the window sees: supervised tokens, the row, or, as released, the flattened batch."},
+        metadata={
+            "help": "Tokens that the window sees: the supervised ones, those of the row, or, as the authors' "
+            "code does, those of the "
+            "flattened batch."
+        },
     )
-    contrast: Literal["auto", "dropped", "masked"] = field(
+    cal_contrast: Literal["auto", "dropped", "masked"] = field(
         default="auto",
-        metadata={"help": "The pass without image: tokens dropped or masked; auto drops where that is exact."},
+        metadata={
+            "help": "How the pass without the image hides it: image tokens dropped or masked; auto drops where "
+            "that is exact."
+        },
     )
-    trained: list[str] = field(
+    train_parts: list[str] = field(
         default_factory=lambda: ["projector", "language"],
-        metadata={"help": "Parts to train: vision, projector, language. Under LoRA leave it to the adapter."},
+        metadata={"help": "Parts to train: vision, projector, language. Ignored with adapters."},
     )
     vision_learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate of the vision tower; default: that of the others."}
+        default=None, metadata={"help": "Peak learning rate of the vision tower; by default that of the other parts."}
     )
-    normaliser: Literal["step", "released"] = field(
+    cal_normaliser: Literal["step", "released"] = field(
         default="step",
-        metadata={"help": "What divides the loss: the weights of a whole step, or, as released, of each micro-batch."},
+        metadata={
+            "help": "Sum of weights that divides the loss: over a whole step or, as the authors' code does, over "
+            "each micro-batch."
+        },
     )
-    loss_chunk: int = field(default=1024, metadata={"help": "Tokens whose logits exist at a time."})
-    max_length: int | None = field(default=2048, metadata={"help": "Longest row in tokens, image tokens included."})
+    loss_chunk: int = field(default=1024, metadata={"help": "Number of tokens whose logits are held at a time."})
+    max_length: int | None = field(default=2048, metadata={"help": "Longest row in tokens, with image tokens."})
     on_long: Literal["drop", "truncate"] = field(
-        default="drop", metadata={"help": "What happens to longer rows; an image is never cut."}
+        default="drop", metadata={"help": "Drop or truncate longer rows; an image is never cut."}
     )
     group_by_modality: bool = field(
-        default=False, metadata={"help": "Steps of rows with images or of text alone, of like length."}
+        default=False,
+        metadata={"help": "Fill each step with rows of similar length, either all with images or all text."},
     )
 
 
-class CALTrainer(TermTrainer):
+class CALTrainer(BaseTrainer):
     """Trains any image-text-to-text model on conversations; the reported loss is CAL's, its normaliser exact.
 
     The sum of weights that divides the loss runs over all rows of an optimizer step: over its micro-batches and
@@ -130,11 +149,11 @@ class CALTrainer(TermTrainer):
             weights = self.token_weights(plain, inputs, labels, call)
         else:
             weights = torch.ones_like(labels[:, 1:], dtype=torch.float32)
-        total, weight_sum = weighted_sum(plain, call, labels, weights, self.args.loss_chunk)
+        total, weight_sum = weighted_cross_entropy(plain, call, labels, weights, self.args.loss_chunk)
         loss = (
             self.normalised(total, weight_sum, num_items_in_batch) if model.training else total / (weight_sum + EPSILON)
         )
-        supervised = labels[:, 1:] != IGNORED
+        supervised = labels[:, 1:] != IGNORED_LABEL
         terms = {
             "next_token": total.detach() / (weight_sum + EPSILON),
             "weight": weight_sum / supervised.sum().clamp_min(1),
@@ -146,31 +165,31 @@ class CALTrainer(TermTrainer):
         self, model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor, call: LanguageModelCall
     ) -> Tensor:
         """Weights `(B, T)` of the predictions of a batch, from a second pass without the image (Eq. 1 to 4)."""
-        args, supervised = self.args, labels[:, 1:] != IGNORED
+        args, supervised = self.args, labels[:, 1:] != IGNORED_LABEL
         if self.anywhere(image_tokens(model, inputs["input_ids"]).any()):
-            # The released pooling looks at tokens that nothing supervises, which the dropped pass has no states for.
-            released = args.pooling == "released"
-            mode = contrast_mode(model, labels.shape[1], "masked" if released else args.contrast)
+            # The authors' pooling looks at unsupervised tokens, for which the dropped pass has no states.
+            released = args.cal_pooling == "released"
+            mode = contrast_mode(model, labels.shape[1], "masked" if released else args.cal_contrast)
             delta = label_deltas(model, inputs, labels, call, mode, released, args.loss_chunk)
         else:
             delta = torch.zeros(supervised.shape, device=labels.device)
-        return visual_token_weights(delta, supervised, tuple(args.clamp), args.window, args.pooling)
+        return visual_token_weights(delta, supervised, tuple(args.cal_clamp), args.cal_window, args.cal_pooling)
 
     # The normaliser
 
     def normalised(self, total: Tensor, weight_sum: Tensor, num_items: Tensor | int | None) -> Tensor:
-        """The loss whose gradients, averaged over processes and summed over micro-batches, are the whole step's."""
+        """Scale the loss so that its gradients, averaged over processes and summed over micro-batches, are exact."""
         if self.rescales_gradients:
             self._weight_sum = self._weight_sum + weight_sum
             return total * world_size() / num_items
-        if self.args.normaliser == "step":
+        if self.args.cal_normaliser == "step":
             total, weight_sum = total * world_size(), sum_over_processes(weight_sum)
         return total / (weight_sum + EPSILON) / (self.current_gradient_accumulation_steps if self.is_in_train else 1)
 
     @property
     def rescales_gradients(self) -> bool:
-        """Whether the sum of weights is known only after the gradients: with several micro-batches a step."""
-        known = self.args.normaliser == "released" or self.is_deepspeed_enabled
+        """Whether the sum of weights is known only after the gradients: with several micro-batches per step."""
+        known = self.args.cal_normaliser == "released" or self.is_deepspeed_enabled
         return self.args.gradient_accumulation_steps > 1 and not known
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -190,7 +209,7 @@ class CALTrainer(TermTrainer):
         return corrected
 
     def anywhere(self, flag: Tensor) -> bool:
-        """Whether a flag is set on any process: all of them run a pass or none does."""
+        """Return whether a flag is set on any process: all of them run a pass, or no process does."""
         return bool(sum_over_processes(flag.float()) > 0)
 
     # Parameters
@@ -208,19 +227,19 @@ class CALTrainer(TermTrainer):
         return optimizer
 
 
-def weighted_sum(
+def weighted_cross_entropy(
     model: PreTrainedModel, call: LanguageModelCall, labels: Tensor, weights: Tensor, chunk: int = 1024
 ) -> tuple[Tensor, Tensor]:
     """Sum of weight times cross-entropy over the supervised tokens of a batch, and the sum of their weights.
 
     Args:
         model (`PreTrainedModel`): The unwrapped model.
-        call (`LanguageModelCall`): What `watched_forward` recorded.
+        call (`LanguageModelCall`): Record of the main pass by `watched_forward`.
         labels (`torch.LongTensor` of shape `(B, L)`): Token ids, -100 where not supervised.
-        weights (`torch.Tensor` of shape `(B, L - 1)`): Of the predictions.
+        weights (`torch.Tensor` of shape `(B, L - 1)`): Weights of the predictions.
         chunk (`int`): Tokens whose logits exist at a time.
     """
-    supervised = labels[:, 1:] != IGNORED
+    supervised = labels[:, 1:] != IGNORED_LABEL
     target, hidden, weights = labels[:, 1:][supervised], call.hidden[:, :-1][supervised], weights[supervised]
     head = model.get_output_embeddings()
     return chunked_cross_entropy_sum(head, hidden, target, weights, chunk, logit_cap(model)), weights.sum()
@@ -235,22 +254,22 @@ def label_deltas(
     everywhere: bool = False,
     chunk: int = 1024,
 ) -> Tensor:
-    """What the image adds to the logit of each label (Eq. 1 and 2), after the main pass of a batch.
+    """Compute by how much the image raises the logit of each label (Eq. 1 and 2), after the main pass of a batch.
 
     Args:
         model (`PreTrainedModel`): The unwrapped model.
         inputs (`dict`): The batch of the main pass.
         labels (`torch.LongTensor` of shape `(B, L)`): Token ids, -100 where not supervised.
-        call (`LanguageModelCall`): What `watched_forward` recorded of the main pass.
+        call (`LanguageModelCall`): Record of the main pass by `watched_forward`.
         mode (`str`): How the image is taken away, see `states_without_image`.
-        everywhere (`bool`): Also where nothing is supervised, with token 0 for a label, as the published code does.
-        chunk (`int`): Tokens whose logits exist at a time, where the head is no plain linear layer.
+        everywhere (`bool`): Also at unsupervised positions, with token 0 as label, as the authors' code does.
+        chunk (`int`): Number of tokens whose logits are held at a time, where the head is no plain linear layer.
 
     Returns:
         `torch.Tensor` of shape `(B, L - 1)`, float32; 0 where nothing was compared.
     """
     target = labels[:, 1:]
-    asked = torch.ones_like(target).bool() if everywhere else target != IGNORED
+    asked = torch.ones_like(target).bool() if everywhere else target != IGNORED_LABEL
     asked = nn.functional.pad(asked, (0, 1), value=False)  # the last token predicts nothing
     compared, unseen = states_without_image(model, inputs, call, asked, mode)
     positions = compared[:, :-1]
@@ -267,19 +286,19 @@ def label_deltas(
 
 
 def logit_cap(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
-    """What some language models do to their logits: a soft cap."""
+    """Return the soft cap that some language models put on their logits."""
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return None if cap is None else lambda logits: cap * torch.tanh(logits / cap)
 
 
 def freeze_untrained(model: PreTrainedModel, trained: Sequence[str]) -> None:
-    """Leave gradients to the named parts only: "vision", "language" (with embeddings and head), "projector" (the rest).
+    """Train the named parts only: "vision", "language" (with embeddings and head), "projector" (the rest).
 
     Raises:
         ValueError: If a part is unknown or none is named.
     """
     if not trained or set(trained) - set(PARTS):
-        raise ValueError(f"trained must name some of {', '.join(PARTS)}, got {list(trained)}")
+        raise ValueError(f"train_parts must name some of {', '.join(PARTS)}, got {list(trained)}")
     tower, decoder, head = model.get_encoder("image"), model.get_decoder(), model.get_output_embeddings()
     members = {"vision": tower.parameters(), "language": [*decoder.parameters(), *head.parameters()]}
     part_of = {id(parameter): part for part, parameters in members.items() for parameter in parameters}

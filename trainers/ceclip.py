@@ -8,40 +8,44 @@ from safetensors.torch import load_file, save_file
 
 from ..modeling import CECLIPModel
 from .adapters import is_adapted
-from .base import AlignmentArguments, AlignmentTrainer
+from .dual_encoder import DualEncoderArguments, DualEncoderTrainer
 from .losses import clip_contrastive, cross_modal_rank, intra_modal_contrast
 
 THRESHOLD_FILE = "rank_threshold.safetensors"
 
 
 @dataclass
-class CECLIPArguments(AlignmentArguments):
-    """CE-CLIP's recipe; where it differs from `AlignmentArguments` the field says so."""
+class CECLIPArguments(DualEncoderArguments):
+    """CE-CLIP's recipe; the fields below differ from `DualEncoderArguments` or are new."""
 
-    learning_rate: float = field(default=5e-6, metadata={"help": "The last released script's."})
+    learning_rate: float = field(
+        default=5e-6, metadata={"help": "Peak learning rate of AdamW, as in the authors' last script."}
+    )
     rank_weight: float = field(default=0.2, metadata={"help": "Weight of the cross-modal rank; 0 switches it off."})
-    intra_modal_weight: float = field(default=0.2, metadata={"help": "Weight of the intra-modal contrast; 0: off."})
+    intra_modal_weight: float = field(
+        default=0.2, metadata={"help": "Weight of the intra-modal contrast; 0 switches it off."}
+    )
     rank_rule: Literal["mean", "max", "fixed"] = field(
-        default="mean", metadata={"help": "How the thresholds follow the last batch's gaps."}
+        default="mean", metadata={"help": "How the thresholds follow the gaps of the last batch."}
     )
     rank_upper_bound: float = field(default=10.0, metadata={"help": "Largest threshold, in logits (100 x cosine)."})
     intra_modal_negatives: Literal["batch", "own", "head"] = field(
-        default="batch", metadata={"help": "Which negatives a caption meets in the intra-modal contrast."}
+        default="batch", metadata={"help": "Negatives that a caption meets in the intra-modal contrast."}
     )
     as_released: bool = field(
         default=False,
         metadata={
-            "help": "As the published code: invalid negatives take part in the contrast, thresholds follow its "
+            "help": "Do as the authors' code: invalid negatives take part in the contrast, thresholds follow its "
             "arithmetic and start from 0 in every epoch."
         },
     )
 
 
-class CECLIPTrainer(AlignmentTrainer):
+class CECLIPTrainer(DualEncoderTrainer):
     """Trains a `CECLIPModel`, whose `rank_threshold` buffer is the state of the curriculum.
 
-    Adapters are saved without buffers: their checkpoints hold the thresholds in a file of their own. No answer depends
-    on the thresholds, so a finished adapter does without them.
+    Adapters are saved without buffers, so their checkpoints hold the thresholds in a separate file. No output depends
+    on the thresholds, so a finished adapter does not need them.
 
     Reference:
         Contrasting intra-modal and ranking cross-modal hard negatives, https://huggingface.co/papers/2306.08832.
@@ -71,9 +75,10 @@ class CECLIPTrainer(AlignmentTrainer):
 
         def rank():
             threshold = self.thresholds()
-            loss, following = cross_modal_rank(*embeddings, threshold, mask, args.rank_rule, args.as_released)
+            loss, next_threshold = cross_modal_rank(*embeddings, threshold, mask, args.rank_rule, args.as_released)
             if self.model.training:
-                threshold.copy_(following if args.rank_rule == "fixed" else following.clamp(0, args.rank_upper_bound))
+                bounded = next_threshold.clamp(0, args.rank_upper_bound)
+                threshold.copy_(next_threshold if args.rank_rule == "fixed" else bounded)
             return loss
 
         def intra_modal():
@@ -84,11 +89,11 @@ class CECLIPTrainer(AlignmentTrainer):
             "rank": (args.rank_weight, rank),
             "intra_modal": (args.intra_modal_weight, intra_modal),
         }
-        loss = self.weighted_sum(terms, inputs["row"])
+        loss = self.sum_terms(terms, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
     def thresholds(self):
-        """The model's buffer; the published code forgets it with every epoch."""
+        """Return the model's buffer; the authors' code resets it in every epoch."""
         threshold = self.accelerator.unwrap_model(self.model).rank_threshold
         epoch = int(self.state.epoch or 0)
         if self.args.as_released and epoch != self._threshold_epoch:

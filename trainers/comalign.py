@@ -1,18 +1,23 @@
 """ComAlign: light heads over a frozen dual encoder learn to match entities with entities, relations with relations."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, ProcessorMixin
 
+from ..data.features.encode import store_images, store_texts
+from ..data.features.slots import EMPTY, ComponentSlots, read_slots
+from ..data.features.store import Features
 from ..modeling import ComAlignModel
 from ..modeling.comalign import ComAlignOutput
-from .base import AlignmentArguments, AlignmentTrainer
-from .collators import split_captions
-from .component_features import ComponentCollator, ComponentFeatureRows
 from .distributed import gather_rows
+from .dual_encoder import ContrastiveArguments, DualEncoderTrainer, split_captions
 from .losses import similarity_contrast
 
 IMAGE_INPUTS = ("image_components", "image_global", "image_mask")
@@ -20,26 +25,27 @@ TEXT_INPUTS = ("text_components", "text_global", "text_mask")
 
 
 @dataclass
-class ComAlignArguments(AlignmentArguments):
-    """A recipe for ComAlign's heads, ours, since the paper's is not public; what it changes stands here.
+class ComAlignArguments(ContrastiveArguments):
+    """Our recipe for ComAlign's heads, since the paper's is not public.
 
-    Hard negatives follow the caption that an epoch draws: `negative_choice` does not apply, and no image is cropped,
-    because features are cached.
+    The fields below differ from `ContrastiveArguments` or are new. Features are cached, so no image is cropped.
     """
 
-    learning_rate: float = field(default=5e-4, metadata={"help": "The heads are new: far above a fine-tuning rate."})
+    learning_rate: float = field(
+        default=5e-4, metadata={"help": "Peak learning rate; new heads take far more than a fine-tuning rate."}
+    )
     num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the features."})
-    num_negatives: int = field(default=0, metadata={"help": "Hard negative captions a row, K >= 0."})
-    crop_scale: list[float] | None = field(default=None, metadata={"help": "None: features are cached."})
+    num_negatives: int = field(default=0, metadata={"help": "Hard negatives per row, K >= 0."})
     entity_weight: float = field(default=1.0, metadata={"help": "Weight of the contrast of entities; 0: off."})
     relation_weight: float = field(default=1.0, metadata={"help": "Weight of the contrast of relations; 0: off."})
     global_weight: float = field(default=1.0, metadata={"help": "Weight of the contrast of global embeddings; 0: off."})
     chunk: int | None = field(
-        default=None, metadata={"help": "Images, and captions, compared at a time; default: what fits in 64 MiB."}
+        default=None,
+        metadata={"help": "Number of images and of captions compared at a time; by default as many as fit in 64 MiB."},
     )
 
 
-class ComAlignTrainer(AlignmentTrainer):
+class ComAlignTrainer(DualEncoderTrainer):
     """Trains the heads of a `ComAlignModel` on cached features of its frozen encoder.
 
     Args:
@@ -49,6 +55,9 @@ class ComAlignTrainer(AlignmentTrainer):
         data_collator (`Callable`, *optional*): Default: a `ComponentCollator` on the stores of `train_dataset`.
         kwargs: As for `transformers.Trainer`.
 
+    Raises:
+        ValueError: If neither `train_dataset` nor `data_collator` is given.
+
     Reference:
         ComAlign, https://huggingface.co/papers/2409.08206, for the similarities. The objective is ours.
     """
@@ -57,11 +66,16 @@ class ComAlignTrainer(AlignmentTrainer):
         self,
         model: ComAlignModel,
         args: ComAlignArguments,
-        train_dataset: ComponentFeatureRows | None = None,
+        train_dataset: "ComponentFeatureRows | None" = None,
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
         if data_collator is None:
+            if train_dataset is None:
+                raise ValueError(
+                    "ComAlignTrainer reads features from the stores of its rows: give train_dataset, or a "
+                    "data_collator such as ComponentCollator(image_features, text_features)"
+                )
             stores = train_dataset.image_features, train_dataset.text_features
             data_collator = ComponentCollator(*stores, args.num_negatives, args.seed)
         super().__init__(model, args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
@@ -82,7 +96,7 @@ class ComAlignTrainer(AlignmentTrainer):
             "relation": (args.relation_weight, lambda: similarity_contrast(*relations[:2], scale, relations.defined)),
             "global": (args.global_weight, global_contrast),
         }
-        loss = self.weighted_sum(terms, inputs["row"])
+        loss = self.sum_terms(terms, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
     def embed_components(
@@ -113,3 +127,118 @@ class ComAlignTrainer(AlignmentTrainer):
             logit_scale=outputs.logit_scale,
         )
         return outputs, batch, joined[3].bool()
+
+
+# Rows and batches of frozen features
+
+
+class ComponentFeatureRows(Dataset):
+    """Images with their captions, as places in two feature stores.
+
+    Every distinct image, region, caption and phrase is encoded once, or not at all where a store knows it. An item has
+    `image_slots` (`numpy.ndarray` of shape `(1 + P,)`), `caption_slots` (a list of such arrays, `(1 + Q,)` each) and
+    `negative_slots` (likewise): the place of the whole, then those of its entities, then those of its relations; -1
+    where there are fewer.
+
+    Args:
+        rows (sequence of `dict`): With `image`, `entities`, `relations`, `captions` and optionally `negative_captions`,
+            as from `load_components` or `SceneComponentDataset`; at least one caption each.
+        backbone (`PreTrainedModel`): The frozen dual encoder.
+        processor (`ProcessorMixin`): Its processor.
+        image_features, text_features (`Features`): Stores to read from and to add to, of this encoder.
+        entities, relations (`int`): Slots of each; components beyond them are left out.
+        options: `batch_size`, `progress`, as for `store_images`.
+
+    Raises:
+        ValueError: If there is no row, or one has no caption.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[dict[str, Any]],
+        backbone: PreTrainedModel,
+        processor: ProcessorMixin,
+        image_features: Features,
+        text_features: Features,
+        entities: int = 10,
+        relations: int = 10,
+        **options: Any,
+    ):
+        self.image_features, self.text_features = image_features, text_features
+        images, texts = ComponentSlots(entities, relations), ComponentSlots(entities, relations)
+        self._captions: list[tuple[range, range]] = []  # of each row: its captions and its negatives among the texts
+        for number, row in enumerate(rows):
+            if not row["captions"]:
+                raise ValueError(f"row {number} ({row.get('image_id', 'no name')}) has no caption")
+            images.add_image(row["image"], row["entities"], row["relations"])
+            captions = texts.add_captions(row["captions"])
+            self._captions.append((captions, texts.add_captions(row.get("negative_captions") or ())))
+        if not self._captions:
+            raise ValueError("there is no row to encode")
+        image_keys = store_images(backbone, processor, images.parts, image_features, **options).keys
+        text_keys = store_texts(backbone, processor, texts.parts, text_features, **options).keys
+        self._images = images.places(image_features.rows(image_keys))
+        self._texts = texts.places(text_features.rows(text_keys))
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        captions, negatives = self._captions[index]
+        return {
+            "image_slots": self._images[index],
+            "caption_slots": [self._texts[place] for place in captions],
+            "negative_slots": [self._texts[place] for place in negatives],
+        }
+
+
+@dataclass
+class ComponentCollator:
+    """Reads the features of a batch from the stores; which caption of several is drawn is a function of the epoch.
+
+    With B rows, K negatives, P and Q component slots and embedding width D:
+
+    ```
+    image_components (B, P, D)        zero where empty
+    image_global     (B, D)
+    image_mask       (B, P)           1 where the slot holds a component
+    image_exists     (B,)             1
+    text_components  (B*(1+K), Q, D)  the captions first, then the negatives of row 0, of row 1, ...
+    text_global      (B*(1+K), D)
+    text_mask        (B*(1+K), Q)
+    text_exists      (B*(1+K),)       0 for a negative that its row lacks
+    row              (B,)             where each sample stands in the dataset
+    ```
+
+    Args:
+        image_features, text_features (`Features`): The stores that the rows point into.
+        num_negatives (`int`): K. A row with fewer is filled with slots that do not exist.
+        seed (`int`): Root of the choice of captions.
+    """
+
+    image_features: Features
+    text_features: Features
+    num_negatives: int = 0
+    seed: int = 0
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        draws = [random.Random(f"caption/{self.seed}/{row['epoch']}/{row['row']}") for row in rows]
+        captions = [draw.choice(row["caption_slots"]) for draw, row in zip(draws, rows, strict=True)]
+        nothing = np.full_like(captions[0], EMPTY)
+        negatives = [
+            slots
+            for row in rows
+            for slots in (*row["negative_slots"], *[nothing] * self.num_negatives)[: self.num_negatives]
+        ]
+        return {
+            **_inputs(self.image_features, np.stack([row["image_slots"] for row in rows]), "image"),
+            **_inputs(self.text_features, np.stack([*captions, *negatives]), "text"),
+            "row": torch.tensor([row["row"] for row in rows]),
+        }
+
+
+def _inputs(features: Features, slots: np.ndarray, side: str) -> dict[str, Tensor]:
+    """The model's inputs of one side."""
+    found = read_slots(features, slots)
+    names = {"global": found.whole, "components": found.components, "mask": found.mask, "exists": found.exists}
+    return {f"{side}_{name}": value for name, value in names.items()}

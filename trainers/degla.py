@@ -1,38 +1,53 @@
 """DeGLA: a global contrast kept in place by a slow teacher, and two local contrasts that learn composition."""
 
+import copy
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .base import AlignmentArguments, AlignmentTrainer
-from .ema import ema_update, make_teacher
+from .dual_encoder import DualEncoderArguments, DualEncoderTrainer
 from .losses import clip_contrastive, image_grounded_contrast, self_distillation, text_grounded_contrast
 
 TEACHER_FILE = "teacher.safetensors"
 
 
 @dataclass
-class DeGLAArguments(AlignmentArguments):
-    """DeGLA's recipe on top of `AlignmentArguments`."""
+class DeGLAArguments(DualEncoderArguments):
+    """DeGLA's recipe on top of `DualEncoderArguments`."""
 
-    image_grounded_weight: float = field(default=0.1, metadata={"help": "Lambda 1; 0 switches the term off."})
-    text_grounded_weight: float = field(default=0.1, metadata={"help": "Lambda 2; 0 switches the term off."})
+    image_grounded_weight: float = field(
+        default=0.1, metadata={"help": "Weight of the image-grounded contrast (lambda 1); 0 switches it off."}
+    )
+    text_grounded_weight: float = field(
+        default=0.1, metadata={"help": "Weight of the text-grounded contrast (lambda 2); 0 switches it off."}
+    )
     distillation_weight: float = field(
         default=0.005,
-        metadata={"help": "Lambda 3. The term is a sum over the global batch: 0.005 belongs to 256 rows; 0: off."},
+        metadata={
+            "help": "Weight of the self-distillation (lambda 3), a sum over the global batch: 0.005 is meant for "
+            "256 rows; 0 "
+            "switches it off."
+        },
     )
-    text_grounded_scale: float = field(default=10.0, metadata={"help": "Constant logit scale of the text term."})
+    text_grounded_scale: float = field(
+        default=10.0, metadata={"help": "Constant logit scale of the text-grounded contrast."}
+    )
     text_grounded_negatives: Literal["own", "released"] = field(
-        default="own", metadata={"help": "A caption's own negatives, or those the published code picks by mistake."}
+        default="own",
+        metadata={
+            "help": "Compare a caption with its own negatives, or with those that the authors' code picks by mistake."
+        },
     )
-    teacher_decay: float = field(default=0.9996, metadata={"help": "Share of the old teacher that a step keeps."})
+    teacher_decay: float = field(default=0.9996, metadata={"help": "Share of the old teacher that each step keeps."})
 
 
-class DeGLATrainer(AlignmentTrainer):
+class DeGLATrainer(DualEncoderTrainer):
     """Trains a `DeGLACLIPModel`; the EMA teacher belongs to the trainer and travels in its checkpoints.
 
     Reference:
@@ -79,32 +94,33 @@ class DeGLATrainer(AlignmentTrainer):
             "text_grounded": (args.text_grounded_weight, text_grounded),
             "distillation": (args.distillation_weight, distillation),
         }
-        loss = self.weighted_sum(terms, inputs["row"])
+        loss = self.sum_terms(terms, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
     @torch.no_grad()
     def embed_teacher(self, inputs):
-        """The teacher's embeddings of the same batch; None when no term asks for them."""
+        """Embed the same batch with the teacher; return None when no term needs it."""
         if self.teacher is None:
             return None
         with self.accelerator.autocast():
             return self.embed(self.teacher, inputs)[1]
 
     def after_optimizer_step(self) -> None:
-        """Let the teacher follow (Eq. 6), then bound the student's logit scale, in the order of the release."""
+        """Let the teacher follow (Eq. 6), then bound the student's logit scale, in the order of the authors' code."""
         if self.teacher is not None:
             teacher, student = zip(*self.averaged().values(), strict=True)
             ema_update(teacher, student, self.args.teacher_decay)
         super().after_optimizer_step()
 
     def averaged(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """What the teacher averages, by name, with what it follows: all that the student trains.
+        """Pair each average of the teacher with the student's parameter that it follows, by name.
 
-        Of an adapted student these are the adapters, `A` and `B`, and not their products: the teacher's weights are
-        `EMA(B) EMA(A)` instead of `EMA(B A)`. The two are equal where one factor rests, and else differ by terms of
-        second order in how far the factors moved.
+        For an adapted student these are the adapters `A` and `B`, not their products: the teacher's weights are
+        `EMA(B) EMA(A)` instead of `EMA(B A)`. The two are equal while one factor stays fixed, and otherwise differ by
+        terms of second order in the distance that the factors moved.
         """
-        average = dict(self.teacher.named_parameters())
+        teacher: nn.Module = self.teacher
+        average = dict(teacher.named_parameters())
         student = self.accelerator.unwrap_model(self.model).named_parameters()
         return {name: (average[name], own) for name, own in student if own.requires_grad}
 
@@ -122,3 +138,39 @@ class DeGLATrainer(AlignmentTrainer):
                 f"{folder} holds no {TEACHER_FILE}: it was not saved by DeGLATrainer, or without a teacher"
             )
         self.teacher.load_state_dict(load_file(path), strict=False)
+
+
+# The teacher
+
+
+@torch.no_grad()
+def ema_update(teacher: Sequence[Tensor], student: Sequence[Tensor], decay: float) -> None:
+    """Move every teacher tensor towards the student's in place: `t <- decay * t + (1 - decay) * s`.
+
+    One fused operation over all tensors, elementwise, hence right on local shards as well.
+
+    Args:
+        teacher (`Sequence[torch.Tensor]`): The averages, best kept in float32; changed in place.
+        student (`Sequence[torch.Tensor]`): Tensors of the same shapes and order, of any floating dtype.
+        decay (`float`): Share of the old average that stays, in [0, 1].
+
+    Raises:
+        ValueError: If `decay` lies outside [0, 1].
+
+    Reference:
+        DeGLA, Eq. 6, https://huggingface.co/papers/2504.16801.
+    """
+    if not 0.0 <= decay <= 1.0:
+        raise ValueError(f"decay must lie in [0, 1], got {decay}")
+    same_dtype = [value.to(average.dtype) for average, value in zip(teacher, student, strict=True)]
+    get_ema_multi_avg_fn(decay)(list(teacher), same_dtype, None)
+
+
+def make_teacher(student: nn.Module) -> nn.Module:
+    """Make a frozen float32 copy of `student` in evaluation mode. Its buffers are never averaged.
+
+    Frozen float32 parameters are shared with the student, so the teacher of an adapted model takes no more memory than
+    the adapters. Half-precision weights are copied all the same.
+    """
+    shared = {id(own): own for own in student.parameters() if not own.requires_grad and own.dtype == torch.float32}
+    return copy.deepcopy(student, shared).float().eval().requires_grad_(False)

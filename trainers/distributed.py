@@ -6,14 +6,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..data.processes import rank_and_world
+
 
 def world_size() -> int:
-    """How many processes train together; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Return the number of processes that train together; 1 without a process group."""
+    return rank_and_world()[1]
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
-    """The sum of a scalar over all processes, without gradient."""
+    """Sum a scalar over all processes, without gradient."""
     value = value.detach().clone()
     if world_size() > 1:
         dist.all_reduce(value)
@@ -51,7 +53,7 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _row_counts(packed: Tensor) -> list[int]:
-    """Rows of each process, asked for first: unequal sizes would abort the process inside the collective."""
+    """Ask for the number of rows of each process first: unequal sizes would abort inside the collective."""
     shape = torch.tensor(packed.shape, device=packed.device)
     shapes = [torch.empty_like(shape) for _ in range(world_size())]
     dist.all_gather(shapes, shape)

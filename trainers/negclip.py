@@ -4,24 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .base import AlignmentArguments, AlignmentTrainer
-from .collators import AlignmentCollator
+from .dual_encoder import DualEncoderArguments, DualEncoderCollator, DualEncoderTrainer
 from .losses import clip_contrastive
 from .rows import RowsWithNeighbors
 
 
 @dataclass
-class NegCLIPArguments(AlignmentArguments):
-    """NegCLIP's recipe; where it differs from `AlignmentArguments` the field says so."""
+class NegCLIPArguments(DualEncoderArguments):
+    """NegCLIP's recipe; the fields below differ from `DualEncoderArguments`."""
 
-    weight_decay: float = field(default=0.2, metadata={"help": "0.2, open_clip's default, which the release uses."})
-    num_negatives: int = field(default=1, metadata={"help": "One hard caption a caption."})
+    weight_decay: float = field(
+        default=0.2,
+        metadata={"help": "Weight decay, on matrices only; 0.2 is open_clip's default, which the authors use."},
+    )
+    num_negatives: int = field(default=1, metadata={"help": "Hard negatives per caption, K >= 0."})
     negative_choice: Literal["first", "random"] = field(
-        default="random", metadata={"help": "A random one of a caption's hard captions, another each epoch."}
+        default="random",
+        metadata={"help": "Which K of more negatives to take: the first ones, or random ones in each epoch."},
     )
 
 
-class NegCLIPTrainer(AlignmentTrainer):
+class NegCLIPTrainer(DualEncoderTrainer):
     """Trains any CLIP-like model on captions with hard negatives; rows may name `neighbors`.
 
     With B rows that name neighbours, 2B images meet 4B texts: the rows' and the neighbours' images, captions and hard
@@ -35,8 +38,8 @@ class NegCLIPTrainer(AlignmentTrainer):
         return RowsWithNeighbors(rows, args.on_bad_row, args.seed)
 
     @staticmethod
-    def make_collator(processor, model, args: NegCLIPArguments) -> AlignmentCollator:
-        return NeighborCollator(**vars(AlignmentTrainer.make_collator(processor, model, args)))
+    def make_collator(processor, model, args: NegCLIPArguments) -> DualEncoderCollator:
+        return NeighborCollator(**vars(DualEncoderTrainer.make_collator(processor, model, args)))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Images against all captions and hard captions, captions against images."""
@@ -49,12 +52,12 @@ class NegCLIPTrainer(AlignmentTrainer):
                 ),
             ),
         }
-        loss = self.weighted_sum(terms, inputs["row"])
+        loss = self.sum_terms(terms, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
 
-class NeighborCollator(AlignmentCollator):
+class NeighborCollator(DualEncoderCollator):
     """Lays out rows and neighbours: first all rows, then their neighbours in the same order."""
 
-    def __call__(self, rows: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
         return super().__call__([row for group in zip(*rows, strict=True) for row in group])

@@ -1,16 +1,23 @@
-"""A dataset as the trainers read it: rows that know where they stand, and unreadable images that stop no run."""
+"""A dataset as the trainers read it: rows with their index, and unreadable images that do not stop a run."""
 
 import logging
 import random
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
 
-from ..data.bad_rows import check_on_bad_row
+from ..data.readers.bad_rows import check_on_bad_row
 
 logger = logging.getLogger(__name__)
+
+
+class Rows(Protocol):
+    """Anything with a length and rows as dictionaries: a `datasets.Dataset`, a list, a map-style dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
 
 
 class IndexedRows(Dataset):
@@ -21,12 +28,11 @@ class IndexedRows(Dataset):
     place in the dataset that it was read from, and `epoch`.
 
     Args:
-        rows (`Sequence`): Anything with a length and rows as dictionaries: a `datasets.Dataset`, a list, a map-style
-            dataset.
+        rows (`Rows`): Anything with a length and rows as dictionaries.
         on_bad_row (`str`): `"skip"` to replace unreadable rows, `"raise"` to stop at the first.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]], on_bad_row: str = "skip"):
+    def __init__(self, rows: Rows, on_bad_row: str = "skip"):
         check_on_bad_row(on_bad_row)
         self.rows = rows
         self.on_bad_row = on_bad_row
@@ -44,7 +50,7 @@ class IndexedRows(Dataset):
         return self._read(index)
 
     def _read(self, index: int, avoid: int | None = None) -> dict[str, Any]:
-        """The first readable row from an index on, other than the one to avoid."""
+        """Return the first readable row from an index on, other than the one to avoid."""
         for offset in range(len(self)):
             candidate = (index + offset) % len(self)
             if candidate == avoid or candidate in self._bad:
@@ -74,12 +80,12 @@ class RowsWithNeighbors(IndexedRows):
     dataset without that column an item is a list of the row alone: the row twice would be its own false negative.
 
     Args:
-        rows (`Sequence`): As for `IndexedRows`.
+        rows (`Rows`): As for `IndexedRows`.
         on_bad_row (`str`): As for `IndexedRows`.
         seed (`int`): Root of the choice of neighbours.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]], on_bad_row: str = "skip", seed: int = 0):
+    def __init__(self, rows: Rows, on_bad_row: str = "skip", seed: int = 0):
         super().__init__(rows, on_bad_row)
         self.seed = seed
 

@@ -1,4 +1,4 @@
-"""Train any image-text-to-text model with CAL; `--cal false` is plain fine-tuning on the same rows.
+r"""Train any image-text-to-text model with CAL; `--no_cal` is plain fine-tuning on the same rows.
 
 LLaVA-1.5 7B, instruction stage, eight GPUs:
 
@@ -10,21 +10,21 @@ Small enough for a CPU, on the generated world:
     accelerate launch trainers/train_cal.py --config scripts/recipes/cal_scenes.yaml
 """
 
+import sys
+from collections.abc import Sequence
+
 from compalign.trainers import CALArguments
-from compalign.trainers.conversation_entry import (
-    ConversationDataArguments,
-    ConversationModelArguments,
-    make_cal_trainer,
-)
-from compalign.trainers.entry import train_and_save
-from compalign.trainers.recipe import parse_recipe
+from compalign.trainers.launch.cal import ConversationDataArguments, ConversationModelArguments, make_cal_trainer
+from compalign.trainers.launch.recipe import exit_status, parse_recipe
+from compalign.trainers.launch.run import train_and_save
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, command: str = "train_cal.py") -> None:
     """Read the recipe, train, save."""
-    recipe = parse_recipe(ConversationModelArguments, ConversationDataArguments, CALArguments, description=__doc__)
+    kinds = ConversationModelArguments, ConversationDataArguments, CALArguments
+    recipe = parse_recipe(*kinds, arguments=arguments, description=__doc__, command=command)
     train_and_save(make_cal_trainer(*recipe))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("train_cal.py", main))

@@ -9,21 +9,21 @@ Small enough for a CPU, on the generated world and the small base model:
     python trainers/train_comalign.py --config scripts/recipes/comalign_scenes.yaml
 """
 
+import sys
+from collections.abc import Sequence
+
 from compalign.trainers import ComAlignArguments
-from compalign.trainers.comalign_entry import (
-    ComponentDataArguments,
-    ComponentModelArguments,
-    make_comalign_trainer,
-)
-from compalign.trainers.entry import train_and_save
-from compalign.trainers.recipe import parse_recipe
+from compalign.trainers.launch.comalign import ComponentDataArguments, ComponentModelArguments, make_comalign_trainer
+from compalign.trainers.launch.recipe import exit_status, parse_recipe
+from compalign.trainers.launch.run import train_and_save
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, command: str = "train_comalign.py") -> None:
     """Read the recipe, train, save."""
-    recipe = parse_recipe(ComponentModelArguments, ComponentDataArguments, ComAlignArguments, description=__doc__)
+    kinds = ComponentModelArguments, ComponentDataArguments, ComAlignArguments
+    recipe = parse_recipe(*kinds, arguments=arguments, description=__doc__, command=command)
     train_and_save(make_comalign_trainer(*recipe))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("train_comalign.py", main))

@@ -1,23 +1,5 @@
-"""Components of images and captions: entities and relations, with boxes and with phrases."""
+"""Components of images and captions: entities and relations, with boxes in images and phrases in captions."""
 
-from .boxes import relation_regions
-from .dependency import SpacyParser
-from .detection import CocoInstances, Detector
-from .files import load_components, write_components
-from .rows import CaptionComponents, Entity, ImageComponents, Relation
-from .text import ChunkParser, extract
+import lazy_loader
 
-__all__ = [
-    "CaptionComponents",
-    "ChunkParser",
-    "CocoInstances",
-    "Detector",
-    "Entity",
-    "ImageComponents",
-    "Relation",
-    "SpacyParser",
-    "extract",
-    "load_components",
-    "relation_regions",
-    "write_components",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

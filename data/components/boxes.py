@@ -1,30 +1,36 @@
-"""Boxes in pixels, (left, top, right, bottom), the far edge excluded: clipping, ranking, regions of relations."""
+"""Boxes in pixels, (left, top, right, bottom) without the far edge: clipping, ranking and regions of relations."""
 
 import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from ..bad_rows import RowProblem
+from ..readers.bad_rows import RowProblem
 from .rows import Box, Entity, ImageComponents, Relation
 
 
 def enclosing(first: Box, second: Box) -> Box:
-    """Return the smallest box around two."""
-    return *map(min, first[:2], second[:2]), *map(max, first[2:], second[2:])
+    """Return the smallest box around two boxes."""
+    (left, top), (right, bottom) = map(min, first[:2], second[:2]), map(max, first[2:], second[2:])
+    return left, top, right, bottom
 
 
 def clipped(box: Box, width: int, height: int) -> Box:
-    """Cut off what lies outside the image.
+    """Clip a box to its image.
 
     Args:
-        box (`Box`): Four numbers.
+        box (`Box`): Left, top, right and bottom in pixels.
         width, height (`int`): Size of the image in pixels.
 
     Returns:
-        `Box`: With 0 <= left < right <= width and 0 <= top < bottom <= height.
+        `Box`: The clipped box, with 0 <= left < right <= width and 0 <= top < bottom <= height.
 
     Raises:
         RowProblem: If an edge is not finite, or no area is left.
+
+    Example:
+
+        >>> clipped((-5, 10, 70, 40), width=64, height=64)
+        (0, 10, 64, 40)
     """
     if not all(map(math.isfinite, box)):
         raise RowProblem("box not finite", str(list(box)))
@@ -45,14 +51,21 @@ def overlap(first: Box, second: Box) -> float:
 
 
 def _area(box: Box) -> float:
-    """The number of pixels in a box."""
+    """Return the area of a box in pixels."""
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def distinct(entities: Sequence[Entity], most_overlap: float) -> list[Entity]:
-    """Keep, by falling score, the entities that overlap no kept one by more than `most_overlap`, in [0, 1].
+def non_maximum_suppression(entities: Sequence[Entity], most_overlap: float) -> list[Entity]:
+    """Keep the most confident of the entities that overlap, whatever their labels.
 
     A zero-shot detector finds the same dog once as "dog" and once as "brown dog".
+
+    Args:
+        entities (`Sequence[Entity]`): The entities of one image.
+        most_overlap (`float`): Largest intersection over union of two entities that are kept, in [0, 1].
+
+    Returns:
+        `list[Entity]`: The entities kept, by descending score.
     """
     kept: list[Entity] = []
     for entity in sorted(entities, key=lambda entity: -entity.score):
@@ -62,14 +75,15 @@ def distinct(entities: Sequence[Entity], most_overlap: float) -> list[Entity]:
 
 
 def sound_entities(entities: Sequence[Entity], width: int, height: int) -> tuple[dict[int, Entity], list[RowProblem]]:
-    """Clip every entity to the image.
+    """Clip the boxes of entities to their image.
 
     Args:
-        entities (sequence of `Entity`): With any boxes.
+        entities (`Sequence[Entity]`): Entities with any boxes.
         width, height (`int`): Size of the image in pixels.
 
     Returns:
-        The entities whose box has an area inside the image, by their index, and what is wrong with the others.
+        `tuple[dict[int, Entity], list[RowProblem]]`: the entities with an area inside the image, by index, and the
+        problems of the others.
     """
     sound, problems = {}, []
     for index, entity in enumerate(entities):
@@ -81,13 +95,14 @@ def sound_entities(entities: Sequence[Entity], width: int, height: int) -> tuple
 
 
 def sound(row: ImageComponents) -> tuple[ImageComponents, list[RowProblem]]:
-    """Clip the boxes of a row to its image; what cannot be clipped is left out, and with an entity its relations.
+    """Clip the boxes of a row to its image. Entities without an area inside are left out, with their relations.
 
     Args:
-        row (`ImageComponents`): As read.
+        row (`ImageComponents`): A row with any boxes.
 
     Returns:
-        The row with the indices of its pairs brought up to date, and what is wrong with the boxes left out.
+        `tuple[ImageComponents, list[RowProblem]]`: the row, with the pairs of its relations renumbered, and the
+        problems of the boxes left out.
     """
     entities, problems = sound_entities(row.entities, row.width, row.height)
     place = {index: position for position, index in enumerate(entities)}
@@ -108,15 +123,22 @@ def relation_regions(entities: Sequence[Entity], most: int = 10) -> list[Relatio
     """Return the boxes around pairs of entities, the most confident pairs first.
 
     Args:
-        entities (sequence of `Entity`): Of one image.
-        most (`int`): How many pairs to keep, >= 0.
+        entities (`Sequence[Entity]`): The entities of one image.
+        most (`int`): Number of pairs to keep, >= 0.
 
     Returns:
-        `list[Relation]`: By falling product of the two scores; equal ones in the order of the entities.
+        `list[Relation]`: The pairs by descending product of their two scores; ties in the order of the entities.
+
+    Example:
+
+        >>> from compalign.data.components import Entity
+        >>> dog, ball = Entity((0, 0, 20, 20), 0.9, "dog"), Entity((30, 10, 40, 20), 0.8, "ball")
+        >>> relation_regions([dog, ball])
+        [Relation(pair=(0, 1), box=(0, 0, 40, 20), score=0.72)]
 
     Reference:
-        ComAlign, https://huggingface.co/papers/2409.08206 (the main figure: union boxes, sorted by P_i * P_j). That two
-        things are near each other does not make them interact; the paper does not test for it either.
+        ComAlign, https://huggingface.co/papers/2409.08206 (main figure: union boxes, sorted by P_i * P_j). Like the
+        paper, this does not test whether the two entities interact.
     """
     pairs = [
         Relation((i, j), enclosing(entities[i].box, entities[j].box), round(entities[i].score * entities[j].score, 6))

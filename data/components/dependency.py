@@ -1,4 +1,4 @@
-"""The components of a caption by a dependency parse, where a spaCy pipeline is installed."""
+"""Components of captions by dependency parse, with a spaCy pipeline."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,24 +14,28 @@ CLAUSES = ("acl", "relcl", "acl:relcl")
 
 
 class SpacyParser:
-    """Noun chunks and the arcs between their heads: prepositions, verbs with their objects, joined phrases.
+    """Parser that reads entities from noun chunks, and relations from the arcs between their heads.
+
+    These arcs are prepositions, verbs with their objects, and joined phrases.
 
     Args:
-        pipeline (`str`): Name or path of an English pipeline with a parser, e.g. `"en_core_web_sm"`.
+        pipeline (`str`): Name or path of an English pipeline with a parser, such as `"en_core_web_sm"`.
 
     Raises:
-        ImportError: If spaCy is missing.
+        ImportError: If spaCy is not installed.
         ValueError: If the pipeline is not installed, or has no parser.
     """
 
     def __init__(self, pipeline: str = "en_core_web_sm"):
         self.pipeline = load_spacy(pipeline)
         if "parser" not in self.pipeline.pipe_names:
-            raise ValueError(f"the spaCy pipeline {pipeline!r} has no parser; it has {self.pipeline.pipe_names}")
+            raise ValueError(
+                f"the spaCy pipeline {pipeline!r} has no parser; its components are {self.pipeline.pipe_names}"
+            )
         self.settings = {"kind": "spacy", "pipeline": pipeline, "version": self.pipeline.meta["version"]}
 
     def __call__(self, caption: str) -> CaptionComponents:
-        """Take one caption apart; see [`ChunkParser`]."""
+        """Return the components of one caption, as [`ChunkParser`] does."""
         document = self.pipeline(caption)
         chunks = {chunk.root.i: chunk for chunk in document.noun_chunks if chunk.root.pos_ in {"NOUN", "PROPN"}}
         things = {index: chunk for index, chunk in chunks.items() if is_thing(chunk)}
@@ -50,23 +54,23 @@ class SpacyParser:
 
 
 def is_thing(chunk: Any) -> bool:
-    """Whether a noun chunk names something to be seen."""
+    """Return whether a noun chunk names something visible."""
     compound = any(child.dep_ == "compound" for child in chunk.root.children)
     return compound or chunk.root.lower_ not in NO_THINGS
 
 
 def spelled(tokens: Any) -> str:
-    """Tokens in small letters, with single spaces."""
+    """Write tokens in lower case, with single spaces."""
     return " ".join(token.lower_ for token in tokens)
 
 
 def bare(chunk: Any) -> str:
-    """A noun chunk without its determiners and possessive pronouns."""
+    """Write a noun chunk without its determiners and possessive pronouns."""
     return spelled([token for token in chunk if token.pos_ != "DET" and token.dep_ not in {"poss", "case"}])
 
 
 def relations_of(noun: Any) -> Iterator[tuple[int, str, int]]:
-    """What is said of a noun, as (subject, words between, object), by the positions of the heads."""
+    """Yield the relations of a noun as (subject, words between, object), with the positions of the heads."""
     for subject in (noun, *joined(noun)):
         yield from ((subject.i, link, target.i) for link, target in prepositions(noun))
         for verb in verbs(noun):
@@ -74,7 +78,7 @@ def relations_of(noun: Any) -> Iterator[tuple[int, str, int]]:
 
 
 def joined(noun: Any) -> Iterator[Any]:
-    """The nouns joined to one ("a cat and a dog"); they share what is said of the first."""
+    """Yield the nouns joined to a noun ("a cat and a dog"), which share its relations."""
     for child in noun.children:
         if child.dep_ == "conj":
             yield child
@@ -82,24 +86,22 @@ def joined(noun: Any) -> Iterator[Any]:
 
 
 def verbs(noun: Any) -> Iterator[Any]:
-    """The verbs of which a noun is the subject: its own clause, those joined to it, and those that describe it."""
+    """Yield the verbs whose subject is a noun: of its own clause, joined to that clause, or describing the noun."""
     starts = [child for child in noun.children if child.dep_ in CLAUSES]
     if noun.dep_ in SUBJECTS:
         starts.append(noun.head)
     for verb in starts:
         yield verb
-        yield from (
-            child for child in verb.children if child.dep_ in {"conj", "advcl", "xcomp"} and not has_subject(child)
-        )
+        yield from (child for child in verb.children if child.dep_ in FOLLOWERS and not has_subject(child))
 
 
 def has_subject(verb: Any) -> bool:
-    """Whether a verb has a subject of its own."""
+    """Return whether a verb has a subject of its own."""
     return any(child.dep_ in SUBJECTS for child in verb.children)
 
 
 def complements(verb: Any) -> Iterator[tuple[str, Any]]:
-    """The objects of a verb and of its prepositions, with the words that lead to them; "is" alone says nothing."""
+    """Yield the objects of a verb and of its prepositions, with the words before them. "is" alone is no relation."""
     said = "" if verb.lower_ in {"is", "are", "was", "were", "be"} else verb.lower_
     particles = [child.lower_ for child in verb.children if child.dep_ == "prt"]
     for child in verb.children:
@@ -110,7 +112,7 @@ def complements(verb: Any) -> Iterator[tuple[str, Any]]:
 
 
 def prepositions(head: Any) -> Iterator[tuple[str, Any]]:
-    """The nouns that prepositions attach to a word; one that names no thing is read through ("in front of a bus")."""
+    """Yield the nouns that prepositions attach to a word, reading through "front" in "in front of a bus"."""
     for child in head.children:
         if child.dep_ in {"prep", "agent"}:
             for target in child.children:

@@ -1,36 +1,51 @@
-"""Where entities of an image come from: a detector, or COCO's annotations."""
+"""Sources of an image's entities: a detector, or COCO's annotations."""
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 from PIL import Image
 
-from ..bad_rows import RowProblem
-from .boxes import distinct
+from ..readers.bad_rows import RowProblem
+from .boxes import non_maximum_suppression
 from .rows import Entity
 
-# Makes the entities of an image from its name, its pixels and the entity phrases of its captions.
-Finder = Callable[[str, Image.Image, Sequence[str]], list[Entity]]
+
+# Finds the entities of an image from its name, its pixels and the entity phrases of its captions.
+class Finder(Protocol):
+    """Finds the entities of an image."""
+
+    settings: dict[str, Any]  # all that decides about them, for the record
+
+    def __call__(self, name: str, image: Image.Image, phrases: Sequence[str], /) -> list[Entity]:
+        """Find entities.
+
+        Args:
+            name (`str`): Name of the image.
+            image (`PIL.Image.Image`): The image.
+            phrases (sequence of `str`): Phrases that a zero-shot finder looks for.
+        """
 
 
 class Detector:
-    """Any object detection checkpoint of transformers; a zero-shot one looks for the phrases of the captions.
+    """Finds entities with any object detection checkpoint of transformers.
 
-    Images go through one at a time: detectors resize without a common shape, which a pipeline cannot batch.
+    A zero-shot detector looks for the phrases of the captions. Images are processed one at a time, because detectors
+    resize them to different shapes, which a pipeline cannot batch.
 
     Args:
         model (`str`): Hub id or folder.
-        threshold (`float`, *optional*): Least score, in [0, 1]. Default: 0.5, and 0.1 for a zero-shot detector, as in
+        threshold (`float`, *optional*): Lowest score, in [0, 1]. Default: 0.5, or 0.1 for a zero-shot detector, as in
             transformers.
-        most_overlap (`float`): Of two boxes of a zero-shot detector that overlap by more (intersection over union, in
-            [0, 1]) only the more confident one is kept, whatever their labels; 1 keeps all.
-        device (`str`, *optional*): Default: a GPU where there is one.
+        most_overlap (`float`): Largest intersection over union, in [0, 1], of two boxes of a zero-shot detector. Of two
+            boxes that overlap more, only the more confident one is kept, whatever their labels. 1 keeps all.
+        device (`str`, *optional*): Default: a GPU if there is one.
 
     Raises:
-        ValueError: If the model is no detector, or a number is outside its range.
+        ValueError: If the model is not a detector, or a number is outside its range.
     """
 
     def __init__(
@@ -60,7 +75,7 @@ class Detector:
             self.settings["most_overlap"] = most_overlap
 
     def __call__(self, name: str, image: Image.Image, phrases: Sequence[str]) -> list[Entity]:
-        """Find the entities of one image; none where a zero-shot detector has nothing to look for."""
+        """Find the entities of one image. Without phrases, a zero-shot detector finds nothing."""
         if self.zero_shot and not phrases:
             return []
         labels = {"candidate_labels": list(phrases)} if self.zero_shot else {}
@@ -72,11 +87,11 @@ class Detector:
             )
             for part in self.pipeline(image, threshold=self.threshold, **labels)
         ]
-        return distinct(found, self.most_overlap) if self.zero_shot else found
+        return non_maximum_suppression(found, self.most_overlap) if self.zero_shot else found
 
 
 def _task(model: str, model_type: str) -> str:
-    """The pipeline that a type of model belongs to."""
+    """Return the pipeline task of a model type."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES,
         MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES,
@@ -87,11 +102,13 @@ def _task(model: str, model_type: str) -> str:
     if model_type in MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES:
         return "object-detection"
     accepted = {*MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES, *MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES}
-    raise ValueError(f"{model} is of type {model_type!r}, no detector; accepted: {', '.join(sorted(accepted))}")
+    raise ValueError(
+        f"{model} is of type {model_type!r}, which is not a detector; accepted: {', '.join(sorted(accepted))}"
+    )
 
 
 def _revision(model: str) -> str | None:
-    """The commit on the Hub, or a hash of the configuration and the weights in a folder."""
+    """Return the commit on the Hub, or a hash of the configuration and the weights in a folder."""
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     if not Path(model).is_dir():
@@ -105,15 +122,15 @@ def _revision(model: str) -> str | None:
 
 
 class CocoInstances:
-    """Boxes of COCO's instance annotations: score 1, the category as the label, the largest first.
+    """Takes entities from COCO's instance annotations, with score 1 and the category as label, the largest first.
 
-    Crowds are left out. Where an image was resized since, so are the boxes.
+    Crowds are left out. If an image was resized, its boxes are resized too.
 
     Args:
-        path (`str` or `Path`): A file of `images`, `annotations` and `categories`.
+        path (`str` or `Path`): A JSON file of `images`, `annotations` and `categories`.
 
     Raises:
-        ValueError: If the file is not such a file.
+        ValueError: If the file has another form.
     """
 
     def __init__(self, path: str | Path):
@@ -132,13 +149,13 @@ class CocoInstances:
         self.settings = {"kind": "COCO instances", "sha256": hashlib.sha256(content).hexdigest()}
 
     def __call__(self, name: str, image: Image.Image, phrases: Sequence[str]) -> list[Entity]:
-        """Return the annotated entities of one image, in its own pixels; the phrases play no part."""
+        """Return the annotated entities of one image, in its own pixels. The phrases are not used."""
         name = name if name in self.sizes else PurePath(name).name
         if name not in self.sizes:
             raise RowProblem("image not among the instances", name)
         width, height = self.sizes[name]
         scales = image.width / width, image.height / height
-        # A resized side is rounded to whole pixels, so the two scales differ by a pixel of the smaller side at most.
+        # A resized side is rounded to whole pixels, so the two scales differ by at most a pixel of the smaller side.
         if abs(scales[0] - scales[1]) * min(width, height) > 1:
             raise RowProblem("image of another shape than annotated", f"{name}: {image.size} for {width} x {height}")
         boxes = [(_scaled(box, *scales), label) for box, label in self.found[name]]
@@ -147,7 +164,8 @@ class CocoInstances:
 
 
 def _scaled(box: Sequence[float], along_x: float, along_y: float) -> tuple[float, float, float, float]:
-    """COCO's (left, top, width, height) as edges in another size, to hundredths of a pixel."""
+    """Convert COCO's (left, top, width, height) to edges at another scale, rounded to hundredths of a pixel."""
     left, top, width, height = box
     edges = left * along_x, top * along_y, (left + width) * along_x, (top + height) * along_y
-    return tuple(round(edge, 2) for edge in edges)
+    left, top, right, bottom = (round(edge, 2) for edge in edges)
+    return left, top, right, bottom

@@ -1,4 +1,4 @@
-"""Components files: a line of JSON an image, written so that an interrupted run goes on, and read back as rows."""
+"""Components files: one line of JSON per image. An interrupted run that writes them can go on."""
 
 import hashlib
 import json
@@ -7,16 +7,16 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..bad_rows import NAMED_IN_LOG, BadRow, RowProblem, RowReport, check_on_bad_row
-from ..row_images import find_files, image_folder
-from ..row_reading import read_rows
-from ..sources import read_source
+from ..provenance import versions
+from ..readers.bad_rows import NAMED_IN_LOG, BadRow, BadRows, RowProblem, RowReport, check_on_bad_row
+from ..readers.hygiene import check_record
+from ..readers.row_images import find_files, image_folder
+from ..readers.sources import read_source
 from .boxes import relation_regions, sound, sound_entities
 from .rows import CaptionComponents, Entity, ImageComponents
 
@@ -38,15 +38,15 @@ def describe(
     """Make the row of an image: its most confident entities, and the regions of their pairs.
 
     Args:
-        image (`str`): Its name.
+        image (`str`): Name of the image.
         size (`tuple[int, int]`): Width and height in pixels.
-        found (sequence of `Entity`): What a detector found, with any boxes.
-        captions (`list[CaptionComponents]`): Its captions.
-        most_entities, most_relations (`int`): How many of each to keep, >= 0.
+        found (`Sequence[Entity]`): The entities that a detector found, with any boxes.
+        captions (`list[CaptionComponents]`): Captions of the image.
+        most_entities, most_relations (`int`): Number of each to keep, >= 0.
 
     Returns:
-        `ImageComponents`: Entities by falling score, equal ones in the order found; boxes clipped to the image. A box
-        that is not finite or has no area inside the image is in `refused`, with the reason.
+        `ImageComponents`: The entities by descending score, ties in the order found, with boxes clipped to the image.
+        `refused` lists the boxes that are not finite or have no area inside the image, with the reason.
     """
     entities, problems = sound_entities(found, *size)
     best = sorted(entities.values(), key=lambda entity: -entity.score)[:most_entities]
@@ -63,26 +63,27 @@ def write_components(
     on_bad_row: str = "skip",
     report: RowReport | None = None,
 ) -> dict[str, Any]:
-    """Write components.jsonl and, beside it, components.json: the settings, the versions and the counts.
+    """Write components.jsonl and, beside it, components.json with the settings, versions and counts.
 
-    A rerun skips the images that are there, once a half-written last line is removed; the file becomes what one run
-    would have written.
+    A rerun removes a half-written last line and skips the images that are done, so that the file becomes the same as
+    from one run.
 
     Args:
-        captions (mapping of `str` to texts): The captions of each image, by its name.
-        describe_image (`Callable`): Makes the row of an image; raises `RowProblem` where it cannot be used.
-        folder (`str` or `Path`): Where the two files go.
-        settings (`dict`): All that decides what is written, as JSON values.
-        on_bad_row (`str`): "skip" leaves images out that cannot be used, counts and names them; "raise" stops at the
-            first one, or at the first refused box.
-        report (`RowReport`, *optional*): A fresh report to fill with the images left out in this run.
+        captions (`Mapping[str, Sequence[str]]`): The captions of each image, by its name.
+        describe_image (`Callable[[str, Sequence[str]], ImageComponents]`): Makes the row of an image from its name and
+            captions, or raises a `RowProblem`.
+        folder (`str` or `Path`): Folder of the two files.
+        settings (`dict`): Everything that the rows depend on, as JSON values.
+        on_bad_row (`str`): "skip" leaves out images that cannot be used, counts them and names them. "raise" stops at
+            the first one, or at the first refused box.
+        report (`RowReport`, *optional*): A new report to fill with the images left out in this run.
 
     Returns:
-        `dict`: Counts over the whole file; see `count`.
+        `dict`: Counts over the whole file; see [`count`].
 
     Raises:
-        ValueError: If the folder holds components made with other settings, or of other captions; if no image is left;
-            at the first bad image or box if `on_bad_row` is "raise".
+        ValueError: If the folder holds components with other settings or captions; if no image is left; at the first
+            bad image or box if `on_bad_row` is "raise".
     """
     check_on_bad_row(on_bad_row)
     report = RowReport() if report is None else report
@@ -95,10 +96,11 @@ def write_components(
         texts = [caption.text for caption in row.captions]
         if name in captions and texts != list(captions[name]):
             raise ValueError(
-                f"{path} has the captions {texts} for {name}, now {list(captions[name])}: use a new folder."
+                f"{path} has the captions {texts} for {name}, now {list(captions[name])}; use a new folder"
             )
+    bad_rows = BadRows("images", range(1, len(captions) + 1), on_bad_row, report)
     with path.open("a", encoding="utf-8") as file:
-        for number, (name, texts) in enumerate(tqdm(captions.items(), desc="components", unit="image"), start=1):
+        for index, (name, texts) in enumerate(tqdm(captions.items(), desc="components", unit="image")):
             if name in rows:
                 continue
             try:
@@ -106,7 +108,7 @@ def write_components(
                 if row.refused and on_bad_row == "raise":
                     raise RowProblem("refused box", f"{name}: {row.refused[0]}")
             except RowProblem as problem:
-                report.reject(BadRow("images", number, problem), on_bad_row)
+                bad_rows.add(index, problem)
                 continue
             file.write(row.to_json() + "\n")
             file.flush()
@@ -119,15 +121,15 @@ def write_components(
 
 
 def count(rows: Sequence[ImageComponents]) -> dict[str, Any]:
-    """Count what rows hold, and log the names of those that lack something.
+    """Count the components of rows, and log the names of the images and captions without any.
 
     Args:
-        rows (sequence of `ImageComponents`): A whole file.
+        rows (`Sequence[ImageComponents]`): The rows of a whole file.
 
     Returns:
-        `dict`: `images`, `captions`; `entities` and `relations`, of the images; `phrases` and `statements`, the same of
-        the captions; `images_without_entities`, `images_without_relations`, `captions_without_entities`,
-        `captions_without_relations`; `refused_boxes`, a count for each reason.
+        `dict`: `images` and `captions`; `entities` and `relations` of the images; `phrases` and `statements`, which are
+        the entities and relations of the captions; `images_without_entities`, `images_without_relations`,
+        `captions_without_entities` and `captions_without_relations`; `refused_boxes`, a count per reason.
     """
     texts = [(row.image, caption) for row in rows for caption in row.captions]
     lacking = {
@@ -163,64 +165,76 @@ def load_components(
     """Load a components file with its images.
 
     Args:
-        path (`str` or `Path`): A .jsonl file of rows, or the folder that holds components.jsonl.
-        images (`str` or `Path`, *optional*): Folder that image names start from and must not leave; by default the
+        path (`str` or `Path`): A .jsonl file of rows, or the folder of a components.jsonl.
+        images (`str` or `Path`, *optional*): Folder that image names start from and must not leave. Default: the
             folder of the file.
-        on_bad_row (`str`): "skip" leaves bad rows out, counts them and names the first ten in a warning; "raise" stops
-            at the first. Bad are a missing, unreadable or outlying image, a value of the wrong type, a box that is not
-            four numbers, and a second row of an image. A box that is not finite or has no area inside its image costs
-            only itself and its relations; it is counted in the report's notes, or raised.
-        report (`RowReport`, *optional*): A fresh report to fill.
+        on_bad_row (`str`): "skip" leaves bad rows out, counts them, and names the first ten in a warning. "raise" stops
+            at the first. A row is bad if its image is missing, unreadable or outside the folder, a value has the wrong
+            type, a box is not four numbers, or its image has an earlier row. A box that is not finite or has no area
+            inside its image is left out with its relations and noted in the report, or raised.
+        report (`RowReport`, *optional*): A new report to fill.
 
     Returns:
         `list[dict]`: Rows of `image` (`str`, an absolute path), `image_id` (`str`, its name in the file), `width` and
-        `height` (pixels), `entities` (`list[Entity]`), `relations` (`list[Relation]`), `captions`
+        `height` (pixels), `entities` (`list[Entity]`), `relations` (`list[Relation]`) and `captions`
         (`list[CaptionComponents]`).
 
     Raises:
         FileNotFoundError: If `path` or `images` does not exist.
-        ValueError: If the file is damaged, the line named; if no row can be used; at the first bad row or box if
-            `on_bad_row` is "raise".
+        ValueError: If the file is damaged (the message names the line); if no row can be used; at the first bad row or
+            box if `on_bad_row` is "raise".
     """
     check_on_bad_row(on_bad_row)
     report = RowReport() if report is None else report
     path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
     source = read_source(path, None, ())
+    bad_rows = BadRows(source.name, source.numbers, on_bad_row, report)
+    rows: dict[int, ImageComponents] = {}
     names: set[str] = set()
-
-    def reject(index: int, problem: RowProblem) -> None:
-        report.reject(BadRow(source.name, source.numbers[index], problem), on_bad_row)
-
-    def read(index: int, record: dict[str, Any]) -> ImageComponents:
-        row, problems = sound(ImageComponents.from_record(record))
-        if row.image in names:
-            raise RowProblem("second row of an image", row.image)
-        names.add(row.image)
-        for problem in problems:
+    for index, record in enumerate(source.records):
+        try:
+            row, refused = sound(ImageComponents.from_record(check_record(record)))
+            if row.image in names:
+                raise RowProblem("second row of an image", row.image)
+        except RowProblem as problem:
+            bad_rows.add(index, problem)
+            continue
+        for box_problem in refused:
             if on_bad_row == "raise":
-                reject(index, problem)
-            logger.warning("%s", BadRow(source.name, source.numbers[index], problem))
-            report.notes[problem.reason] += 1
-        return row
+                bad_rows.add(index, box_problem)
+            logger.warning("%s", BadRow(source.name, source.numbers[index], box_problem))
+            report.notes[box_problem.reason] += 1
+        names.add(row.image)
+        rows[index] = row
 
-    found = read_rows(source.records, read, reject)
-    files = find_files({row.image for row in found.values()}, image_folder(source, images))
-    rows = []
-    for index, row in found.items():
-        place = files[row.image]
-        if isinstance(place, RowProblem):
-            reject(index, place)
-        else:
-            parts = row._asdict()
-            del parts["refused"]
-            rows.append(parts | {"image": place, "image_id": row.image})
+    paths, missing = find_files(names, image_folder(source, images))
+    rows = bad_rows.remove({index: missing[row.image] for index, row in rows.items() if row.image in missing}, rows)
     report.kept = len(rows)
     report.finish(source.name)
-    return rows
+    return [
+        {
+            "image": paths[row.image],
+            "image_id": row.image,
+            "width": row.width,
+            "height": row.height,
+            "entities": row.entities,
+            "relations": row.relations,
+            "captions": row.captions,
+        }
+        for row in rows.values()
+    ]
 
 
 def read_row(folder: str | Path, number: int) -> ImageComponents:
-    """Return one row of the components file in a folder; rows count from 1."""
+    """Read one row of the components file in a folder.
+
+    Args:
+        folder (`str` or `Path`): The folder of components.jsonl.
+        number (`int`): Row number, from 1.
+
+    Raises:
+        ValueError: If there is no such row.
+    """
     rows = _written(Path(folder) / FILE_NAME)
     if not 1 <= number <= len(rows):
         raise ValueError(f"row {number} is not in {Path(folder) / FILE_NAME}; accepted: 1 to {len(rows)}")
@@ -228,10 +242,10 @@ def read_row(folder: str | Path, number: int) -> ImageComponents:
 
 
 def _begin(path: Path, header: Path, settings: dict[str, Any]) -> None:
-    """Check that what is there was made alike, drop half a line at its end, and write the header of a new file."""
+    """Write the header of a new file, or check that an existing one has the same settings and drop half a last line."""
     if not header.exists():
         if path.exists():
-            raise ValueError(f"{path} is there without its {HEADER_NAME}: what made it is unknown; use a new folder.")
+            raise ValueError(f"{path} has no {HEADER_NAME} beside it, so its settings are unknown; use a new folder")
         _write_header(header, settings, None)
         return
     made, now = (_flat(part) for part in (json.loads(header.read_text(encoding="utf-8"))["settings"], settings))
@@ -239,14 +253,14 @@ def _begin(path: Path, header: Path, settings: dict[str, Any]) -> None:
         f"{key}={made.get(key)!r}, now {now.get(key)!r}" for key in made | now if made.get(key) != now.get(key)
     ]
     if differing:
-        raise ValueError(f"{path} was made with {'; '.join(differing)}: use a new folder or the same settings.")
+        raise ValueError(f"{path} was made with {'; '.join(differing)}; use a new folder or the same settings")
     if path.exists():
         with path.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _written(path: Path) -> list[ImageComponents]:
-    """The rows of a file, all of which must be sound."""
+    """Read the rows of a file, all of which must be sound."""
     if not path.exists():
         return []
     rows = []
@@ -259,25 +273,21 @@ def _written(path: Path) -> list[ImageComponents]:
 
 
 def _write_header(header: Path, settings: dict[str, Any], counts: dict[str, Any] | None) -> None:
-    """Write what made the file, whole or not at all."""
+    """Write the settings, versions and counts, completely or not at all."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-    content = {"settings": settings, "settings_sha256": digest, "versions": versions, "counts": counts}
+    content = {
+        "settings": settings,
+        "settings_sha256": digest,
+        "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
+        "counts": counts,
+    }
     part = header.with_suffix(".part")
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(part, header)
 
 
-def _version(package: str) -> str | None:
-    """The version of a package, None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
+    """Flatten nested settings to dotted names."""
     flat = {}
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -285,5 +295,5 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _reason(problem: str) -> str:
-    """The reason that a refused box is counted by."""
+    """Return the reason by which a refused box is counted."""
     return problem.partition(" (")[0]

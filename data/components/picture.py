@@ -1,4 +1,4 @@
-"""One row, drawn: the boxes on the image, the captions with their phrases beside it."""
+"""Pictures of rows: the boxes on the image, and the captions with their phrases beside it."""
 
 import textwrap
 from collections.abc import Sequence
@@ -15,22 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#e6550d", "#1f77b4", "#2ca02c", "#9467bd", "#d62728", "#008b8b", "#b8860b", "#c2185b", "#4b5320", "#5c6bc0")
-PLAIN, QUIET, STRONG = {"color": "#222222"}, {"color": "#777777"}, {"color": "#111111", "fontweight": "bold"}
-# Inches; a label's size is an estimate, good enough to keep labels apart.
+Style = dict[str, Any]
+PLAIN: Style = {"color": "#222222"}
+QUIET: Style = {"color": "#777777"}
+STRONG: Style = {"color": "#111111", "fontweight": "bold"}
+# Inches. The size of a label is an estimate, which is good enough to keep labels apart.
 IMAGE, TEXT, MARGIN, LINE, GAP = 6.4, 4.4, 0.2, 0.21, 0.12
 LABEL_HEIGHT, LABEL_CHARACTER = 0.17, 0.064
-NEST = 0.05  # between the boxes of two relations, which often share their edges
+NEST = 0.05  # between the boxes of two relations, whose edges often coincide
 LINE_CHARACTERS = 58
 
 
 def draw(row: ImageComponents, image: Image.Image, path: str | Path, most_relations: int = 3) -> None:
-    """Draw a row: entity boxes solid with label and score, the first relation boxes dashed, the phrases beside them.
+    """Draw a row: solid entity boxes with label and score, dashed boxes of the first relations, phrases beside them.
 
     Args:
-        row (`ImageComponents`): What to draw.
-        image (`PIL.Image.Image`): Of the row's size.
-        path (`str` or `Path`): The picture to write.
-        most_relations (`int`): Relation boxes drawn; more hide the image.
+        row (`ImageComponents`): The row.
+        image (`PIL.Image.Image`): Its image, of the row's size.
+        path (`str` or `Path`): The image file to write.
+        most_relations (`int`): Number of relation boxes. Many of them hide the image.
     """
     lines = _lines(row, most_relations)
     size = row.width, row.height
@@ -46,17 +49,17 @@ def draw(row: ImageComponents, image: Image.Image, path: str | Path, most_relati
 def beside_image(
     image: Image.Image, size: tuple[int, int], title: str, height: float
 ) -> tuple["Figure", "Axes", "Axes"]:
-    """Begin a picture that shows an image with something beside it.
+    """Start a figure of an image with a column of text beside it.
 
     Args:
         image (`PIL.Image.Image`): The image.
-        size (`tuple[int, int]`): Width and height, in the pixels that boxes are in.
-        title (`str`): Stands above the image.
-        height (`float`): Of what will stand beside it, in inches.
+        size (`tuple[int, int]`): Width and height in the pixels of the boxes.
+        title (`str`): Text above the image.
+        height (`float`): Height of the column in inches.
 
     Returns:
-        `tuple`: the figure; the axes of the image, in pixels; and those of the column beside it, `TEXT` wide, in inches
-        from its upper left corner.
+        `tuple[Figure, Axes, Axes]`: the figure; the axes of the image, in pixels; the axes of the column, `TEXT` wide,
+        in inches from its upper left corner.
     """
     from matplotlib.figure import Figure
 
@@ -77,15 +80,16 @@ def beside_image(
 def draw_regions(
     axes: "Axes", size: tuple[int, int], entities: Sequence[Entity], relations: Sequence[Relation]
 ) -> None:
-    """Draw the boxes of an image: of entities solid, with number, label and score; of relations dashed.
+    """Draw the boxes of an image: solid for entities, with index, label and score; dashed for relations.
 
-    A relation's dashes have the colours of its two entities in turn. Its box is drawn a little larger than it is, each
-    one around those before it.
+    The dashes of a relation alternate between the colours of its two entities. Relation boxes are drawn a little larger
+    than they are, each around the earlier ones.
 
     Args:
-        axes (`Axes`): Those of the image, in pixels.
-        size (`tuple[int, int]`): Its width and height in pixels.
-        entities, relations (sequences): What to draw; `Relation.pair` counts in `entities`.
+        axes (`Axes`): Axes of the image, in pixels.
+        size (`tuple[int, int]`): Width and height of the image in pixels.
+        entities (`Sequence[Entity]`): The entities to draw.
+        relations (`Sequence[Relation]`): The relations to draw. Their pairs are indices of `entities`.
     """
     scale = _scale(size)
     for number, relation in enumerate(relations, start=1):
@@ -104,12 +108,12 @@ def draw_regions(
 
 
 def entity_colour(index: int) -> str:
-    """Return the colour of the entity of this number."""
+    """Return the colour of the entity at an index."""
     return COLOURS[index % len(COLOURS)]
 
 
 def draw_label(axes: "Axes", place: Box, text: str, colour: str) -> None:
-    """Write white text on a coloured ground into a place, (left, top, right, bottom) in the units of the axes."""
+    """Write white text on a coloured box, (left, top, right, bottom) in the units of the axes."""
     from matplotlib.patches import Rectangle
 
     corner, width, height = place[:2], place[2] - place[0], place[3] - place[1]
@@ -119,23 +123,23 @@ def draw_label(axes: "Axes", place: Box, text: str, colour: str) -> None:
 
 
 def _scale(size: tuple[int, int]) -> float:
-    """Inches a pixel."""
+    """Return the inches per pixel."""
     return IMAGE / max(size)
 
 
 def _draw_box(axes: "Axes", box: Box, styles: dict[str, Any]) -> None:
-    """Draw one box in one or more colours, each with its line style; white below keeps it visible on any image."""
+    """Draw a box in one or more colours, each with its line style. White below keeps it visible on any image."""
     from matplotlib.patches import Rectangle
 
     corner, width, height = box[:2], box[2] - box[0], box[3] - box[1]
-    options = {"fill": False, "clip_on": False}
+    options: dict[str, Any] = {"fill": False, "clip_on": False}
     axes.add_patch(Rectangle(corner, width, height, edgecolor="white", linewidth=3, alpha=0.7, **options))
     for colour, style in styles.items():
         axes.add_patch(Rectangle(corner, width, height, edgecolor=colour, linewidth=1.6, linestyle=style, **options))
 
 
 def _label_box(box: Box, characters: int, scale: float, taken: list[Box], size: tuple[int, int]) -> Box:
-    """Where a label goes: the first free place above, inside or below its box; above it where none is free."""
+    """Place a label above, inside or below its box: at the first free place, or above if no place is free."""
     width, height = (characters + 1) * LABEL_CHARACTER / scale, LABEL_HEIGHT / scale
     tops = (box[1] - height, box[1], box[3] - height, box[3])
     places = []
@@ -146,9 +150,9 @@ def _label_box(box: Box, characters: int, scale: float, taken: list[Box], size: 
     return (free or places)[0]
 
 
-def _lines(row: ImageComponents, most_relations: int) -> list[tuple[str, dict[str, str]]]:
-    """The text beside the image, line by line, with the style of each."""
-    lines: list[tuple[str, dict[str, str]]] = []
+def _lines(row: ImageComponents, most_relations: int) -> list[tuple[str, Style]]:
+    """Return the lines of text beside the image, with the style of each."""
+    lines: list[tuple[str, Style]] = []
     for caption in row.captions:
         lines += [(part, STRONG) for part in textwrap.wrap(caption.text, LINE_CHARACTERS - 8)]
         for name, phrases in (("entities", caption.entities), ("relations", caption.relations)):

@@ -1,16 +1,22 @@
-"""What an image and its captions are made of, and how one line of a components file spells it."""
+"""Rows of a components file: the entities and relations of an image and of its captions."""
 
 import json
 import reprlib
 from typing import Any, NamedTuple
 
-from ..bad_rows import RowProblem
+from ..readers.bad_rows import RowProblem
 
 Box = tuple[float, float, float, float]
 
 
 class Entity(NamedTuple):
-    """A thing in an image: its box (left, top, right, bottom) in pixels, the far edge excluded; its score in [0, 1]."""
+    """An entity of an image.
+
+    Args:
+        box (`tuple[float, float, float, float]`): Left, top, right and bottom in pixels, the far edges excluded.
+        score (`float`): Confidence of the detector, in [0, 1].
+        label (`str`): Name of the entity.
+    """
 
     box: Box
     score: float
@@ -18,7 +24,13 @@ class Entity(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """Two entities, by their indices, with the box around both and the product of their scores."""
+    """A pair of entities of an image.
+
+    Args:
+        pair (`tuple[int, int]`): Indices of the two entities.
+        box (`tuple[float, float, float, float]`): The box around both.
+        score (`float`): Product of their scores.
+    """
 
     pair: tuple[int, int]
     box: Box
@@ -26,7 +38,13 @@ class Relation(NamedTuple):
 
 
 class CaptionComponents(NamedTuple):
-    """A caption, the noun phrases in it ("brown dog") and what it says of two ("brown dog left of a ball")."""
+    """The components of a caption.
+
+    Args:
+        text (`str`): The caption.
+        entities (`list[str]`): Its noun phrases, such as "brown dog".
+        relations (`list[str]`): Its phrases about two entities, such as "brown dog left of a ball".
+    """
 
     text: str
     entities: list[str]
@@ -34,7 +52,16 @@ class CaptionComponents(NamedTuple):
 
 
 class ImageComponents(NamedTuple):
-    """One row: an image by its name, its size in pixels, its regions, its captions, and why boxes were refused."""
+    """One row of a components file.
+
+    Args:
+        image (`str`): Name of the image.
+        width, height (`int`): Size of the image in pixels.
+        entities (`list[Entity]`): Entities of the image.
+        relations (`list[Relation]`): Pairs of these entities.
+        captions (`list[CaptionComponents]`): Captions of the image.
+        refused (`list[str]`): Why boxes were left out.
+    """
 
     image: str
     width: int
@@ -45,7 +72,7 @@ class ImageComponents(NamedTuple):
     refused: list[str]
 
     def to_json(self) -> str:
-        """Return one line of a components file."""
+        """Return the row as one line of a components file."""
         record = self._asdict()
         for name in ("entities", "relations", "captions"):
             record[name] = [part._asdict() for part in record[name]]
@@ -55,18 +82,20 @@ class ImageComponents(NamedTuple):
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "ImageComponents":
-        """Read one row, its types and indices checked; whether its boxes make sense is for `sound` to say.
+        """Read one row and check its types and indices. `compalign.data.components.boxes.sound` checks its boxes.
 
         Args:
-            record (`dict`): A line of a components file.
+            record (`dict`): A parsed line of a components file.
 
         Returns:
-            `ImageComponents`.
+            `ImageComponents`: The row.
 
         Raises:
-            RowProblem: If a value is missing or of another type, or a pair does not name two entities.
+            RowProblem: If a value is missing or has the wrong type, or a pair does not name two entities.
         """
-        image, width, height = (record.get(name) for name in ("image", "width", "height"))
+        image: Any = record.get("image")
+        width: Any = record.get("width")
+        height: Any = record.get("height")
         if not isinstance(image, str) or not image:
             raise RowProblem("missing image", reprlib.repr(image))
         if not all(type(side) is int and side > 0 for side in (width, height)):
@@ -111,7 +140,7 @@ def _texts(record: dict[str, Any], name: str, default: list[str] | None = None) 
 
 def _box(part: dict[str, Any]) -> Box:
     """Check that a box is four numbers."""
-    box = part.get("box")
+    box: Any = part.get("box")
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(_is_number(edge) for edge in box):
         raise RowProblem("box is not four numbers", reprlib.repr(box))
     return tuple(box)
@@ -119,21 +148,21 @@ def _box(part: dict[str, Any]) -> Box:
 
 def _score(part: dict[str, Any]) -> float:
     """Check a score."""
-    score = part.get("score")
+    score: Any = part.get("score")
     if not _is_number(score) or not 0 <= score <= 1:
         raise RowProblem("score is not in [0, 1]", reprlib.repr(score))
     return score
 
 
 def _pair(part: dict[str, Any], count: int) -> tuple[int, int]:
-    """Check that a pair names two of so many entities."""
-    pair = part.get("pair")
+    """Check that a pair names two different entities out of `count`."""
+    pair: Any = part.get("pair")
     named = isinstance(pair, (list, tuple)) and len(pair) == 2
     if not named or not all(type(index) is int and 0 <= index < count for index in pair) or pair[0] == pair[1]:
         raise RowProblem(f"pair does not name two of {count} entities", reprlib.repr(pair))
-    return tuple(pair)
+    return pair[0], pair[1]
 
 
 def _is_number(value: Any) -> bool:
-    """Whether this is a number; JSON's true and false are none."""
+    """Return whether a value is a number. JSON's true and false are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

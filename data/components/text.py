@@ -1,4 +1,4 @@
-"""The components of a caption: its noun phrases with their attributes, and what it says of two of them."""
+"""Components of captions: noun phrases with their attributes, and phrases that relate two of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,17 +13,17 @@ Parser = Callable[[str], CaptionComponents]
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a line."""
+    """Return the words of a line."""
     return frozenset(text.split())
 
 
-# Nouns that name no thing one could draw a box around.
+# Nouns for which no box could be drawn.
 NO_THINGS = word_set(
     "air area areas background back bottom center centre close color colors corner day daytime direction distance edge "
     "end foreground front game half inside left lot lots middle motion next night nothing other others outside part "
     "place position right shape side sides size something space style time top trick tricks type variety view way ways"
 )
-# What a caption calls itself ("a picture of a dog"), unless it is a picture on a wall.
+# Names that a caption gives its own image ("a picture of a dog"), if one of `SHOWS` follows.
 PICTURES = word_set("close-up closeup image photo photograph picture portrait scene shot")
 SHOWS = word_set("of with showing that where in")
 VAGUE = word_set("lot lots number variety assortment couple type types kind kinds sort")
@@ -36,16 +36,24 @@ ACTORS = word_set("person animal vehicle")
 
 
 def extract(captions: Sequence[str], parser: Parser | None = None) -> list[CaptionComponents]:
-    """Take captions apart.
+    """Find the entities and relations of captions.
 
     Args:
-        captions (sequence of `str`): True or negative captions, in English.
-        parser (`Callable[[str], CaptionComponents]`, *optional*): By default [`ChunkParser`], which needs no download;
+        captions (`Sequence[str]`): True or negative captions, in English.
+        parser (`Callable[[str], CaptionComponents]`, *optional*): Default: [`ChunkParser`], which needs no download.
             [`SpacyParser`] follows a dependency parse.
 
     Returns:
-        `list[CaptionComponents]`: Of each caption the entities and relations in order of appearance, none twice; lists
-        may be empty.
+        `list[CaptionComponents]`: For each caption its distinct entities and relations in order of appearance. Either
+        list may be empty.
+
+    Example:
+
+        >>> (caption,) = extract(["A brown dog chases a ball on the grass."])
+        >>> caption.entities
+        ['brown dog', 'ball', 'grass']
+        >>> caption.relations
+        ['brown dog chases a ball', 'ball on the grass']
     """
     parser = default_parser() if parser is None else parser
     return [parser(caption) for caption in captions]
@@ -53,20 +61,21 @@ def extract(captions: Sequence[str], parser: Parser | None = None) -> list[Capti
 
 @cache
 def default_parser() -> "ChunkParser":
-    """The embedded parser, built once."""
+    """Return the default parser, built once."""
     return ChunkParser()
 
 
 class ChunkParser:
-    """Noun chunks and what links each to the next: a parse by word classes, with the lexicon of the negatives.
+    """Parser by word classes, with the lexicon of the negatives: noun phrases, and the words that link them.
 
-    An entity is a noun phrase without its determiner. A relation is a verb, a preposition or both between two of them.
-    It belongs to the nearest phrase before it, save that a verb looks for one that can act ("a man with a bat hitting a
-    ball") and that joined phrases share it ("a cat and a dog on a bed"). Prepositional phrases are never attached
-    higher, so "a man eating pizza with a fork" gives "pizza with a fork".
+    An entity is a noun phrase without its determiner. A relation is a verb, a preposition or both between two noun
+    phrases. Its subject is the nearest phrase before it, with two exceptions: a verb looks for a phrase that can act
+    ("a man with a bat hitting a ball"), and joined phrases share the relation ("a cat and a dog on a bed").
+    Prepositional phrases always attach to the nearest phrase, so "a man eating pizza with a fork" gives "pizza with a
+    fork".
 
     Args:
-        tagger (`Callable[[str], list[Token]]`, *optional*): Part-of-speech tagger; [`TextBlobTagger`] by default.
+        tagger (`Callable[[str], list[Token]]`, *optional*): Part-of-speech tagger. Default: [`TextBlobTagger`].
     """
 
     def __init__(self, tagger: Callable[[str], list[Token]] | None = None):
@@ -75,7 +84,7 @@ class ChunkParser:
         self.settings = {"kind": "chunks", "tagger": type(self.tagger).__name__}
 
     def __call__(self, caption: str) -> CaptionComponents:
-        """Take one caption apart."""
+        """Return the components of one caption."""
         tokens = merge_phrases(caption, self.tagger(caption), self.lexicon)
         analysis = Analysis(caption, retagged(tokens, self.lexicon), self.lexicon)
         phrases = things(analysis)
@@ -88,15 +97,16 @@ class ChunkParser:
 
 
 def retagged(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
-    """Tokens with the errors mended that cost whole phrases."""
+    """Correct those tags whose errors would lose whole phrases."""
     tags = ["START", *("END" if token.text in {".", "!"} else token.tag for token in tokens), "END"]
     for index, token in enumerate(tokens, start=1):
-        tags[index] = retag(token.text.lower(), *tags[index - 1 : index + 2], lexicon)
+        before, tag, after = tags[index - 1 : index + 2]
+        tags[index] = retag(token.text.lower(), before, tag, after, lexicon)
     return [replace(token, tag=tag) for token, tag in zip(tokens, tags[1:-1], strict=True)]
 
 
 def retag(word: str, before: str, tag: str, after: str, lexicon: Lexicon) -> str:
-    """The tag of a word between two tagged neighbours, of which the first has been mended."""
+    """Return the corrected tag of a word. The tag before it is corrected already, the tag after it is not."""
     participle, described = word.endswith(("ing", "ed")), before in {"DET", "ADJ", "NUM"}
     if tag == "NOUN" and word in MORE_COLOURS and after in {"NOUN", "VERB", "ADJ"}:
         return "ADJ"  # "a cyan cross"
@@ -112,13 +122,13 @@ def retag(word: str, before: str, tag: str, after: str, lexicon: Lexicon) -> str
 
 
 def words(caption: Analysis, start: int, end: int) -> str:
-    """The tokens from `start` to `end - 1` in small letters, with single spaces."""
+    """Write the tokens from `start` to `end - 1` in lower case, with single spaces."""
     text = caption.text[caption.tokens[start].start : caption.tokens[end - 1].end]
     return " ".join(text.lower().split())
 
 
 def bare(caption: Analysis, phrase: Phrase) -> str:
-    """A noun phrase without its determiners and without "a lot of"."""
+    """Write a noun phrase without its determiners and without "a lot of"."""
     start = phrase.start
     while start < phrase.head:
         word = caption.words[start]
@@ -132,7 +142,7 @@ def bare(caption: Analysis, phrase: Phrase) -> str:
 
 
 def things(caption: Analysis) -> list[Phrase]:
-    """The noun phrases that name something to be seen."""
+    """Return the noun phrases that name something visible."""
 
     def is_thing(phrase: Phrase) -> bool:
         head, following = caption.words[phrase.head], caption.words[phrase.end : phrase.end + 1]
@@ -144,13 +154,13 @@ def things(caption: Analysis) -> list[Phrase]:
 
 
 def links(caption: Analysis, phrases: list[Phrase]) -> list[tuple[Phrase, str, Phrase]]:
-    """What a caption says of two of its phrases, as (subject, words between, object)."""
+    """Return the relations between phrases of a caption as (subject, words between, object)."""
     found: list[tuple[Phrase, str, Phrase]] = []
-    group = clause = phrases[:1]  # the phrases joined to the one before the link, and those that begin the clause
+    group = clause = phrases[:1]  # phrases joined to the one before the link; phrases that begin the clause
     for index, target in enumerate(phrases[1:], start=1):
         before = phrases[index - 1]
         gap = range(before.end, target.start)
-        if is_list(caption, gap):
+        if only_joins(caption, gap):
             found += shared_object(caption, found, before, phrases, index)
             clause = [*group, target] if clause == group else clause
             group = [*group, target]
@@ -180,33 +190,34 @@ def links(caption: Analysis, phrases: list[Phrase]) -> list[tuple[Phrase, str, P
 
 
 def fronted(caption: Analysis, before: Phrase, gap: range, index: int) -> bool:
-    """Whether a caption begins with a place ("above a star there is a circle")."""
+    """Return whether a caption begins with a place ("above a star there is a circle")."""
     if index != 1 or not before.start or any(caption.tag(position) != "ADP" for position in range(before.start)):
         return False
     following = [caption.words[position] for position in gap]
     return following[:1] == [","] or "there" in following
 
 
-def is_list(caption: Analysis, gap: range) -> bool:
-    """Whether two phrases are only joined ("a cat, a dog and a bird")."""
+def only_joins(caption: Analysis, gap: range) -> bool:
+    """Return whether the words between two phrases only join them ("a cat, a dog and a bird")."""
     return len(gap) > 0 and all(caption.words[position] in {",", "and", "or", "&"} for position in gap)
 
 
 def shared_object(
     caption: Analysis, found: list[tuple[Phrase, str, Phrase]], before: Phrase, phrases: list[Phrase], index: int
 ) -> list[tuple[Phrase, str, Phrase]]:
-    """The relations that a joined phrase takes over ("a table with a cup and a plate"), if it has none of its own."""
+    """Return the relations that a joined phrase shares ("a table with a cup and a plate") if it has no own relation."""
     if index + 1 < len(phrases):
         gap = range(phrases[index].end, phrases[index + 1].start)
-        if not is_list(caption, gap) and predicate(caption, gap)[0]:
+        if not only_joins(caption, gap) and predicate(caption, gap)[0]:
             return []
     return [(subject, link, phrases[index]) for subject, link, target in found if target == before]
 
 
 def predicate(caption: Analysis, gap: range) -> tuple[list[int], bool]:
-    """The positions of the verb or preposition between two phrases, none if they are unrelated; whether after a break.
+    """Return the positions of the verb or preposition between two phrases, and whether a break precedes it.
 
-    What stands before an "and", a "while" or a comma belongs to the phrase before. ", with" begins a new thought.
+    There are no positions if the phrases are unrelated. Words before an "and", a "while" or a comma belong to the first
+    phrase. ", with" starts anew, so it does not relate its two neighbours.
     """
     breaks = [position for position in gap if caption.words[position] in BREAKS]
     link = [position for position in gap if not breaks or position > breaks[-1]]
@@ -222,7 +233,7 @@ def predicate(caption: Analysis, gap: range) -> tuple[list[int], bool]:
 
 
 def actors(caption: Analysis, group: list[Phrase], before: list[Phrase], otherwise: list[Phrase]) -> list[Phrase]:
-    """Who can do what a verb says: the phrases joined before it, or else the last one that can act, if any can."""
+    """Return the subjects of a verb: the phrases joined before it if one can act, else the last phrase that can."""
     if any(caption.category(phrase) in ACTORS for phrase in group):
         return group
     able = [phrase for phrase in before if caption.category(phrase) in ACTORS]

@@ -1,16 +1,5 @@
-"""Negative captions: close to a true caption, and false."""
+"""Negative captions: close to a true caption, but false."""
 
-from .generator import CECLIP_KINDS, DEFAULT_KINDS, Negative, NegativeGenerator, coverage, prepare
-from .tagging import SpacyTagger, TextBlobTagger, Token
+import lazy_loader
 
-__all__ = [
-    "CECLIP_KINDS",
-    "DEFAULT_KINDS",
-    "Negative",
-    "NegativeGenerator",
-    "SpacyTagger",
-    "TextBlobTagger",
-    "Token",
-    "coverage",
-    "prepare",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""A caption taken apart: tokens with fixed phrases merged, and its noun phrases."""
+"""Analysis of a caption: its tokens, with fixed phrases merged, and its noun phrases."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,7 +9,7 @@ from .tagging import NOMINAL, Token
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun phrase: the tokens at positions `start` to `end - 1`, of which the last is its head."""
+    """A noun phrase: the tokens at positions `start` to `end - 1`. The last one is its head."""
 
     start: int
     end: int
@@ -21,11 +21,11 @@ class Phrase:
 
 
 class Analysis:
-    """What the rules need to know about one caption.
+    """The tokens and noun phrases of one caption, and edits of them.
 
     Args:
         text (`str`): The caption.
-        tokens (`list[Token]`): What a tagger returned for it.
+        tokens (`list[Token]`): Its tokens from a tagger.
         lexicon (`Lexicon`): The word lists.
     """
 
@@ -37,7 +37,7 @@ class Analysis:
 
     @cached_property
     def phrases(self) -> list[Phrase]:
-        """The noun phrases in order; a determiner or a number behind a noun begins the next one."""
+        """The noun phrases in order. A determiner or a number after a noun starts the next phrase."""
         phrases, start = [], None
         for index in range(len(self.tokens) + 1):
             joins = self.tag(index) in NOMINAL or (start is not None and self._joins_adjectives(index))
@@ -51,27 +51,27 @@ class Analysis:
         return phrases
 
     def _joins_adjectives(self, index: int) -> bool:
-        """Whether this is the "and" of "a red and white bus"."""
+        """Return whether a token joins adjectives, like the "and" of "a red and white bus"."""
         return self.words[index : index + 1] in (["and"], [","]) and self.tag(index - 1) == self.tag(index + 1) == "ADJ"
 
     def tag(self, index: int) -> str:
-        """The tag at a position; `"END"` at the final full stop and beyond the last token."""
+        """Return the tag at a position: `"END"` at a full stop and after the last token."""
         if index >= len(self.tokens) or self.words[index] in {".", "!"}:
             return "END"
         return self.tokens[index].tag
 
     def category(self, phrase: Phrase) -> str:
-        """The category of a phrase's head; empty if the lexicon does not know it."""
+        """Return the category of a phrase's head, or "" if it is not in the lexicon."""
         return self.lexicon.objects.categories.get(self.lexicon.objects.lemma(self.words[phrase.head]), "")
 
     def elsewhere(self, index: int) -> set[str]:
-        """Every word of the caption except the token at `index`, as written and as a listed noun."""
+        """Return every word of the caption except the token at `index`, as written and as a listed noun."""
         others = {word for position, word in enumerate(self.words) if position != index}
         others.update(*(word.split(" ") for word in others if " " in word))
         return others | {self.lexicon.objects.lemma(word) for word in others}
 
     def is_plural(self, phrase: Phrase) -> bool:
-        """Whether the head is plural, by the lexicon where it knows one reading, else by article and ending."""
+        """Return whether the head is plural: by the lexicon if it has one reading, else by article and ending."""
         head = self.words[phrase.head]
         forms = {form for _, form in self.lexicon.objects.readings.get(head, ())} - {""}
         if len(forms) == 1:
@@ -82,18 +82,18 @@ class Analysis:
         return self.lexicon.words["articles"].isdisjoint(determiners) and (bool(forms) or ends_in_s)
 
     def is_determined(self, phrase: Phrase) -> bool:
-        """Whether the phrase begins with a determiner or a number."""
+        """Return whether the phrase begins with a determiner or a number."""
         return self.tag(phrase.start) in {"DET", "NUM"}
 
     def edit(self, changes: dict[tuple[int, int], str]) -> str:
-        """The caption with spans of tokens replaced: capitals and a preceding a/an follow the new words.
+        """Return the caption with spans of tokens replaced. Capitals and a preceding a/an are adapted.
 
         Args:
-            changes (`dict[tuple[int, int], str]`): Token positions `(first, last + 1)` -> their new text, spelt as it
-                is inside a sentence. Spans do not overlap.
+            changes (`dict[tuple[int, int], str]`): For each span of token positions `(first, last + 1)`, its new text,
+                spelt as inside a sentence. Spans do not overlap.
 
         Returns:
-            `str`: The new caption; every other character is as it was.
+            `str`: The new caption. All other characters are unchanged.
         """
         spans = {}
         for (first, end), new in changes.items():
@@ -111,21 +111,21 @@ class Analysis:
         return text
 
     def spelling(self, first: int, end: int) -> str:
-        """The tokens from `first` to `end - 1` as they would be spelt inside a sentence."""
+        """Return the text of the tokens from `first` to `end - 1`, spelt as inside a sentence."""
         text = self.text[self.tokens[first].start : self.tokens[end - 1].end]
         common = self.tag(first) in {"DET", "NUM", "ADJ"} or self.words[first] in self.lexicon.objects.readings
         return text[0].lower() + text[1:] if common and not self.text.isupper() else text
 
 
 def article_for(words: str, lexicon: Lexicon) -> str:
-    """The indefinite article before some words ("an orange", "a uniform", "an hour")."""
+    """Return the indefinite article for some words ("an orange", "a uniform", "an hour")."""
     vowel = words[0].lower() in VOWELS
     misleading = words.lower().startswith(tuple(lexicon.words["not_as_spelt"]))
     return "an" if vowel != misleading else "a"
 
 
 def merge_phrases(text: str, tokens: list[Token], lexicon: Lexicon) -> list[Token]:
-    """Tokens with the lexicon's fixed phrases ("in front of", "teddy bears") made one token each, the longest first."""
+    """Merge each fixed phrase of the lexicon ("in front of", "teddy bears") into one token, longest first."""
     words = [token.text.lower() for token in tokens]
     merged, index = [], 0
     while index < len(tokens):
@@ -141,7 +141,7 @@ def merge_phrases(text: str, tokens: list[Token], lexicon: Lexicon) -> list[Toke
 
 
 def retag_measures(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
-    """Tokens with "group of" or "slices of" as determiners, so that the noun behind them is the head."""
+    """Tag "group of" or "slices of" as determiners, so that the noun after them is the head."""
     tags = [token.tag for token in tokens]
     for index in range(len(tokens) - 1):
         if tokens[index].text.lower() in lexicon.words["measures"] and tokens[index + 1].text.lower() == "of":

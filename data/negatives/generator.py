@@ -1,11 +1,11 @@
-"""Negative captions by rule: choose among what the rules propose."""
+"""Generator of negative captions: chooses among the proposals of the rules."""
 
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ..caption_hygiene import normalised
+from ..readers.hygiene import normalised
 from .analysis import Analysis
 from .lexicon import load_lexicon
 from .rules import RULES
@@ -17,13 +17,14 @@ CECLIP_KINDS = ("swap_object", "replace_attribute", "replace_object", "replace_a
 
 @dataclass(frozen=True)
 class Negative:
-    """A caption that is close to a true one and meant to be false.
+    """A caption that is close to a true one but should be false.
 
     Args:
         text (`str`): The negative caption.
-        kind (`str`): What was changed: `"swap_object"`, `"swap_attribute"`, `"replace_object"`, `"replace_attribute"`,
-            `"replace_relation"`, `"replace_action"` (which SugarCrepe counts among the relations) or `"reorder"`.
-        source (`str`): Who made it, `"rules"` here.
+        kind (`str`): Kind of the change: `"swap_object"`, `"swap_attribute"`, `"replace_object"`,
+            `"replace_attribute"`, `"replace_relation"`, `"replace_action"` (which SugarCrepe counts among the
+            relations) or `"reorder"`.
+        source (`str`): Origin of the negative, `"rules"` for this generator.
     """
 
     text: str
@@ -32,21 +33,21 @@ class Negative:
 
 
 class NegativeGenerator:
-    """Make negative captions from English captions by rule, offline.
+    """Generator of negative captions for English captions, by rule and offline.
 
-    What a caption gets depends on the seed and the caption alone, so batches, processes and orders agree. A rule
-    proposes only what its word lists make false; where few rules apply, a caption gets fewer negatives, or none.
+    The negatives of a caption depend only on the seed and the caption, not on its batch, process or position. A rule
+    proposes only changes that its word lists make false. If few rules apply, a caption has fewer negatives, or none.
 
     Args:
-        kinds (`Sequence[str]`): Kinds to choose from. `"reorder"` is accepted but not among the defaults: its results
-            are mostly ungrammatical, so a model can reject them without an image.
-        num_negatives (`int`): Most negatives per caption, >= 1.
-        seed (`int`): Chooses among the candidates.
-        tagger (`Callable[[str], list[Token]]`, *optional*): Part-of-speech tagger. Defaults to [`TextBlobTagger`],
-            which needs no download; [`SpacyTagger`] wraps a spaCy pipeline.
+        kinds (`Sequence[str]`): Kinds to choose from. `"reorder"` is not among the defaults: its results are mostly
+            ungrammatical, so a model can reject them without an image.
+        num_negatives (`int`): Largest number of negatives per caption, >= 1.
+        seed (`int`): Seed of the choice among the candidates.
+        tagger (`Callable[[str], list[Token]]`, *optional*): Part-of-speech tagger. Default: [`TextBlobTagger`], which
+            needs no download. [`SpacyTagger`] uses a spaCy pipeline.
 
     Raises:
-        ValueError: If a kind is unknown, there is none, or `num_negatives` is below 1.
+        ValueError: If `kinds` is empty or has an unknown kind, or `num_negatives` is below 1.
 
     Example:
 
@@ -80,8 +81,8 @@ class NegativeGenerator:
             captions (`Sequence[str]`): True captions.
 
         Returns:
-            `list[list[Negative]]`: For each caption 0 to `num_negatives` distinct negatives; no kind comes a second
-            time before every kind that applies has come once.
+            `list[list[Negative]]`: For each caption 0 to `num_negatives` distinct negatives. No kind is repeated before
+            every kind that applies has been used.
 
         Raises:
             ValueError: If a caption is not a string.
@@ -95,15 +96,15 @@ class NegativeGenerator:
             captions (`Sequence[str]`): True captions.
 
         Returns:
-            `list[list[Negative | None]]`: For each caption one entry per kind of `CECLIP_KINDS`, in that order; `None`,
-            an invalid slot, where the rule does not apply. The kinds given to the constructor play no part.
+            `list[list[Negative | None]]`: For each caption one entry per kind of `CECLIP_KINDS`, in that order. None
+            marks an invalid slot, to which the rule does not apply. The `kinds` of the generator are not used.
 
         Raises:
             ValueError: If a caption is not a string.
 
         Reference:
-            CE-CLIP, https://huggingface.co/papers/2306.08832. The released data fills a slot without such a word with
-            whatever a language model puts for a bare mask; here it stays empty.
+            CE-CLIP, https://huggingface.co/papers/2306.08832. If a caption has no word of a type, the released data
+            fills the slot with a language model's guess for a bare mask. Here the slot stays empty.
         """
         rows = []
         for caption in checked(captions):
@@ -112,7 +113,7 @@ class NegativeGenerator:
         return rows
 
     def _propose(self, caption: str) -> list[Negative]:
-        """One candidate of every kind, then a second one of every kind, and so on, until there are enough."""
+        """Take one candidate of every kind, then a second one of every kind, and so on, until there are enough."""
         queues = list(self._candidates(caption, self.kinds).values())
         random.Random(f"{self.seed} kinds {caption}").shuffle(queues)
         longest = max(map(len, queues))
@@ -120,7 +121,7 @@ class NegativeGenerator:
         return ranked[: self.num_negatives]
 
     def _candidates(self, caption: str, kinds: Iterable[str]) -> dict[str, list[Negative]]:
-        """The distinct candidates of each kind in random order; none equals the caption or another candidate."""
+        """Return the candidates of each kind in random order. All differ from the caption and from each other."""
         analysis = Analysis(caption, self.tagger(caption), self.lexicon)
         seen = {"", normalised(caption)}
         candidates = {}
@@ -136,7 +137,7 @@ class NegativeGenerator:
 
 
 def checked(captions: Sequence[str]) -> Sequence[str]:
-    """The captions, if they are a sequence of strings."""
+    """Return captions, or raise a `ValueError` if they are not a sequence of strings."""
     if isinstance(captions, str):
         raise ValueError(f"captions must be a sequence of strings, got the string {captions!r}")
     for row, caption in enumerate(captions):
@@ -146,14 +147,20 @@ def checked(captions: Sequence[str]) -> Sequence[str]:
 
 
 def coverage(proposals: Sequence[Sequence[Negative | None]]) -> dict:
-    """Count what a generator proposed.
+    """Count the negatives that a generator proposed.
 
     Args:
-        proposals (`Sequence[Sequence[Negative | None]]`): What `propose` or `propose_typed` returned.
+        proposals (`Sequence[Sequence[Negative | None]]`): Result of `propose` or `propose_typed`.
 
     Returns:
-        `dict`: `captions` and `negatives` (counts), `without` (captions that got none), `sizes` (number of negatives ->
-        captions that got so many) and `kinds` (kind -> captions that got at least one of it).
+        `dict`: `captions` and `negatives` (total counts), `without` (captions without negatives), `sizes` (captions per
+        number of negatives) and `kinds` (captions per kind that has at least one negative).
+
+    Example:
+
+        >>> coverage(NegativeGenerator(num_negatives=2).propose(["A dog chases a cat.", "Hello."]))
+        {'captions': 2, 'negatives': 2, 'without': 1, 'sizes': {0: 1, 2: 1},
+         'kinds': {'replace_action': 1, 'swap_object': 1}}
     """
     rows = [[negative for negative in row if negative is not None] for row in proposals]
     kinds = Counter(kind for row in rows for kind in {negative.kind for negative in row})
@@ -171,17 +178,17 @@ def prepare(dataset, propose: Callable[[Sequence[str]], list[list[Negative | Non
 
     Args:
         dataset (`datasets.Dataset`): Rows with a column `caption`.
-        propose (`Callable`): `generator.propose`, or `generator.propose_typed` for one column per type.
+        propose (`Callable`): `generator.propose`, or `generator.propose_typed` for one slot per type.
 
     Returns:
-        `datasets.Dataset`: The same rows with `negative_captions` (`list[str]`, an empty string in an invalid slot) and
+        `datasets.Dataset`: The same rows with `negative_captions` (`list[str]`, "" in an invalid slot) and
         `negative_mask` (`list[int]`, 0 in an invalid slot).
 
     Raises:
         ValueError: If there is no column `caption`.
     """
     if "caption" not in dataset.column_names:
-        raise ValueError(f"the dataset needs a column 'caption', it has {dataset.column_names}")
+        raise ValueError(f"the dataset has no column 'caption'; its columns are {dataset.column_names}")
 
     def add(batch: dict) -> dict:
         rows = propose(batch["caption"])

@@ -1,4 +1,4 @@
-"""The word lists behind the rules: which word may stand for which, and in what surroundings."""
+"""Lexicon of the rules: which word may replace which, and next to which words."""
 
 import json
 from collections import defaultdict
@@ -12,15 +12,16 @@ VOWELS = "aeiou"
 
 @dataclass(frozen=True)
 class Alternative:
-    """A word that may replace another one.
+    """A word that may replace another word.
 
     Args:
         word (`str`): The replacement, uninflected.
-        rivals (`frozenset[str]`): Words that must not stand elsewhere in the caption: beside them the new caption
-            could be true (synonyms and narrower words of the replacement) or incoherent (a pronoun for the old word).
-        of (`frozenset[str]`, *optional*): Categories of the noun it belongs to: what an attribute describes, the object
-            of a relation, the subject of an action. `None` allows any.
-        before (`frozenset[str]`, *optional*): Words or tags of which the next token must be one (`"END"`: nothing).
+        rivals (`frozenset[str]`): Words that must not be elsewhere in the caption. With them the new caption could be
+            true (synonyms and narrower words of the replacement) or incoherent (a pronoun for the replaced word).
+        of (`frozenset[str]`, *optional*): Accepted categories of the noun it belongs to: the noun that an attribute
+            describes, the object of a relation, the subject of an action. By default any category.
+        before (`frozenset[str]`, *optional*): Accepted words or tags of the next token (`"END"` for the end of the
+            caption). By default any token.
     """
 
     word: str
@@ -33,11 +34,11 @@ class Family:
     """One part of the lexicon (objects, attributes, relations or actions) with its inflected forms.
 
     Args:
-        groups (`list[dict]`): Groups as in `lexicon.json`. `sets` holds alternatives that exclude each other: the word
-            to use first, then its synonyms and narrower words, and behind a slash the words that give it away
-            (pronouns, "bearded"). `instead`, where given, is used in place of the other sets: things that rarely share
-            a picture with a member, for groups whose members often do.
-        inflections (`dict[str, Callable[[str], str]]`): Name of a form -> function from the listed word to that form.
+        groups (`list[dict]`): Groups as in `lexicon.json`. `sets` lists alternatives that exclude each other. Each set
+            starts with the word to use, then its synonyms and narrower words, then, after a slash, words that imply it
+            (pronouns, "bearded"). If a group has `instead`, its words are replaced by these words rather than by the
+            other sets, because its members often appear together.
+        inflections (`dict[str, Callable[[str], str]]`): For each form, the function from the listed word to that form.
         coherent (`bool`): Whether a second mention of the replaced word, or a pronoun for it, forbids the replacement.
     """
 
@@ -48,21 +49,21 @@ class Family:
         self.readings: dict[str, list[tuple[str, str]]] = defaultdict(list)
         synonyms: dict[str, set[str]] = defaultdict(set)
         for group in groups:
-            for words, telling in map(split_entry, group["sets"]):
+            for words, implying in map(split_entry, group["sets"]):
                 for word in words:
-                    synonyms[word].update(words, telling)
+                    synonyms[word].update(words, implying)
                     self.categories.setdefault(word, group.get("category", ""))
                     self._add_forms(word, group.get("inflected", True))
         for group in groups:
             sets = [split_entry(entry) for entry in group["sets"]]
-            for words, telling in sets:
+            for words, implying in sets:
                 targets = {others[0]: {*others, *also} for others, also in sets if others is not words}
                 if "instead" in group:
                     targets = {word: {word, *synonyms[word]} for word in group["instead"]}
                 for target, rivals in targets.items():
                     alternative = Alternative(
                         word=target,
-                        rivals=frozenset(rivals.union(words, telling) if coherent else rivals),
+                        rivals=frozenset(rivals.union(words, implying) if coherent else rivals),
                         of=frozenset(group["of"]) if "of" in group else None,
                         before=frozenset(group["before"]) if "before" in group else None,
                     )
@@ -70,17 +71,17 @@ class Family:
                         self.alternatives[word].append(alternative)
 
     def _add_forms(self, word: str, inflected: bool) -> None:
-        """Index every form of a word; a form that reads two ways ("sheep") keeps both."""
+        """Index every form of a word. An ambiguous form ("sheep") keeps all its readings."""
         for form, inflect in self.inflections.items() if inflected else [("", str)]:
             if (word, form) not in self.readings[inflect(word)]:
                 self.readings[inflect(word)].append((word, form))
 
     def inflect(self, word: str, form: str) -> str:
-        """The given form of a listed word; `""` is the word as it is listed."""
+        """Return a form of a listed word. The form `""` is the word as listed."""
         return self.inflections[form](word) if form else word
 
     def lemma(self, text: str) -> str:
-        """The listed word of which a lower-cased text is a form, or else the text itself."""
+        """Return the listed word of which a lower-case text is a form, or the text itself."""
         readings = self.readings.get(text)
         return readings[0][0] if readings else text
 
@@ -93,7 +94,8 @@ class Lexicon:
     """
 
     def __init__(self, content: dict):
-        numbers = {"singular": str, "plural": partial(plural, irregular=content["irregular_plurals"])}
+        in_plural = partial(plural, irregular=content["irregular_plurals"])
+        numbers: dict[str, Callable[[str], str]] = {"singular": str, "plural": in_plural}
         self.objects = Family(content["objects"], numbers, coherent=True)
         self.attributes = Family(content["attributes"], {"": str})
         self.relations = Family(content["relations"], {"": str})
@@ -105,7 +107,7 @@ class Lexicon:
             self._add_phrases(tag, phrases)
 
     def _add_phrases(self, tag: str, phrases: Iterable[str]) -> None:
-        """Index the entries of several words by their first word, the longest first."""
+        """Index phrases of several words by their first word, the longest first."""
         for phrase in phrases:
             first, *rest = phrase.split(" ")
             if rest:
@@ -115,25 +117,25 @@ class Lexicon:
 
 @cache
 def load_lexicon() -> Lexicon:
-    """The lexicon that ships with the package, read once."""
+    """Return the lexicon of the package, read once."""
     return Lexicon(json.loads(Path(__file__).with_name("lexicon.json").read_text(encoding="utf-8")))
 
 
 def split_entry(entry: str) -> tuple[list[str], list[str]]:
-    """The words of a set, and those that give it away ("man|guy / he|his")."""
-    words, _, telling = entry.partition(" / ")
-    return words.split("|"), telling.split("|") if telling else []
+    """Split an entry ("man|guy / he|his") into the words of the set and the words that imply it."""
+    words, _, implying = entry.partition(" / ")
+    return words.split("|"), implying.split("|") if implying else []
 
 
 def plural(noun: str, irregular: dict[str, str]) -> str:
-    """Plural of a noun, of whose words the last changes ("stop sign" -> "stop signs", "fireman" -> "firemen")."""
+    """Return the plural of a noun ("stop sign" -> "stop signs", "fireman" -> "firemen")."""
     *first, last = noun.split(" ")
     regular = last[:-2] + "en" if last.endswith("man") else third_person(last)
     return " ".join([*first, irregular.get(last, regular)])
 
 
 def third_person(verb: str) -> str:
-    """Third person singular of a verb ("carry" -> "carries"); nouns form their plural alike."""
+    """Return the third person singular of a verb ("carry" -> "carries"). Nouns form their plural alike."""
     if verb.endswith(("s", "x", "z", "ch", "sh")):
         return verb + "es"
     if verb.endswith("y") and verb[-2] not in VOWELS:
@@ -142,7 +144,7 @@ def third_person(verb: str) -> str:
 
 
 def progressive(verb: str) -> str:
-    """The -ing form of a verb ("sit" -> "sitting", "lie" -> "lying", "throw" -> "throwing")."""
+    """Return the -ing form of a verb ("sit" -> "sitting", "lie" -> "lying", "throw" -> "throwing")."""
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
     if verb.endswith("e") and not verb.endswith("ee"):

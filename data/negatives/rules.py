@@ -1,7 +1,7 @@
-"""The rules: one caption in, every caption that the rule can make of it out.
+"""Rules for negative captions. Each rule takes a caption and yields every change of it that the rule allows.
 
-Each rule works on tokens and their offsets, never on substrings, and proposes only what is meant to be false of any
-picture of which the caption is true. What it proposes depends on the caption alone.
+Rules work on tokens and their offsets, never on substrings. They propose only captions that should be false of every
+image of which the given caption is true. The proposals depend only on the caption.
 """
 
 import random
@@ -45,7 +45,7 @@ def swap_attribute(caption: Analysis) -> Iterator[str]:
 
 
 def replace_object(caption: Analysis) -> Iterator[str]:
-    """Put another noun of its kind in place of the head of a noun phrase ("a cat" for "a dog")."""
+    """Replace the head of a noun phrase by another noun of its kind ("a cat" for "a dog")."""
     for phrase in caption.phrases:
         compound = phrase.head > phrase.start and caption.tag(phrase.head - 1) == "NOUN"
         if not compound and caption.words[phrase.end : phrase.end + 1] != ["of"]:
@@ -54,21 +54,21 @@ def replace_object(caption: Analysis) -> Iterator[str]:
 
 
 def replace_attribute(caption: Analysis) -> Iterator[str]:
-    """Put an attribute that excludes it in place of one before a noun ("a blue bus" for "a red bus")."""
+    """Replace an attribute before a noun by one that excludes it ("a blue bus" for "a red bus")."""
     for phrase in caption.phrases:
         for index in range(phrase.start, phrase.head):
             yield from replaced(caption, caption.lexicon.attributes, index, phrase, {""})
 
 
 def replace_relation(caption: Analysis) -> Iterator[str]:
-    """Put a relation that excludes it in place of a preposition ("under a bench" for "on a bench")."""
+    """Replace a preposition by a relation that excludes it ("under a bench" for "on a bench")."""
     for phrase in caption.phrases:
         if phrase.start and caption.tag(phrase.start - 1) == "ADP":
             yield from replaced(caption, caption.lexicon.relations, phrase.start - 1, phrase, {""})
 
 
 def replace_action(caption: Analysis) -> Iterator[str]:
-    """Put a verb that excludes it, in the same form, in place of a verb ("standing" for "sitting")."""
+    """Replace a verb by one that excludes it, in the same form ("standing" for "sitting")."""
     actors = [phrase for phrase in caption.phrases if caption.category(phrase) != "clothes"]
     for index in range(len(caption.tokens)):
         subjects = [phrase for phrase in actors if phrase.end <= index]
@@ -78,9 +78,9 @@ def replace_action(caption: Analysis) -> Iterator[str]:
 
 
 def reorder(caption: Analysis) -> Iterator[str]:
-    """Shuffle the noun phrases and what stands between them.
+    """Shuffle the noun phrases and the words between them.
 
-    Most results are ungrammatical, so the text alone gives them away: they teach word order, not the picture.
+    Most results are ungrammatical, so a model can reject them by the text alone, without the image.
     """
     length = len(caption.tokens)
     closing = length - (length > 0 and caption.tag(length - 1) == "END")
@@ -93,7 +93,7 @@ def reorder(caption: Analysis) -> Iterator[str]:
 
 
 def replaced(caption: Analysis, family: Family, index: int, noun: Phrase | None, forms: set[str]) -> Iterator[str]:
-    """The caption with the token at `index` replaced by each of its alternatives that its surroundings allow."""
+    """Yield the caption with the token at `index` replaced by each alternative that its context allows."""
     readings = family.readings.get(caption.words[index], ())
     elsewhere = caption.elsewhere(index) if readings else set()
     for lemma, form in readings:
@@ -103,7 +103,7 @@ def replaced(caption: Analysis, family: Family, index: int, noun: Phrase | None,
 
 
 def suits(caption: Analysis, index: int, noun: Phrase | None, alternative: Alternative) -> bool:
-    """Whether an alternative for the token at `index` fits its noun and the next token."""
+    """Return whether an alternative for the token at `index` fits its noun and the next token."""
     if alternative.of is not None and (noun is None or caption.category(noun) not in alternative.of):
         return False
     following = {caption.tag(index + 1), *caption.words[index + 1 : index + 2]}
@@ -111,7 +111,7 @@ def suits(caption: Analysis, index: int, noun: Phrase | None, alternative: Alter
 
 
 def movable(caption: Analysis, phrase: Phrase) -> bool:
-    """Whether a noun phrase names a thing that can stand elsewhere in the sentence."""
+    """Return whether a noun phrase can move to another place in the sentence."""
     words = caption.lexicon.words
     bound = words["unmovable"] | words["possessives"]
     around = caption.words[max(phrase.start - 1, 0) : phrase.start] + caption.words[phrase.end : phrase.end + 1]
@@ -123,7 +123,7 @@ def movable(caption: Analysis, phrase: Phrase) -> bool:
 
 
 def interchangeable(caption: Analysis, first: Phrase, second: Phrase) -> bool:
-    """Whether two phrases leave the sentence grammatical when they change places."""
+    """Return whether the sentence stays grammatical if two phrases change places."""
     bare = [not caption.is_determined(phrase) and not caption.is_plural(phrase) for phrase in (first, second)]
     measured = "of" in caption.words[first.start : first.end] + caption.words[second.start : second.end]
     agree = caption.is_plural(first) == caption.is_plural(second) and not measured
@@ -131,7 +131,7 @@ def interchangeable(caption: Analysis, first: Phrase, second: Phrase) -> bool:
 
 
 def has_finite_verb(caption: Analysis) -> bool:
-    """Whether some verb may agree with its subject in number."""
+    """Return whether any verb could agree with its subject in number."""
     return any(
         token.tag == "VERB" and not word.endswith(("ing", "ed"))
         for token, word in zip(caption.tokens, caption.words, strict=True)
@@ -139,7 +139,7 @@ def has_finite_verb(caption: Analysis) -> bool:
 
 
 def directed(caption: Analysis, phrase: Phrase) -> bool:
-    """Whether what links a phrase to the one before it says another thing when its two sides change places."""
+    """Return whether the relation of a phrase to the one before it changes meaning if the two change places."""
     before = max(other.end for other in caption.phrases if other.end <= phrase.start)
     link = range(before, phrase.start)
     for tag in ("ADP", "VERB"):
@@ -151,7 +151,7 @@ def directed(caption: Analysis, phrase: Phrase) -> bool:
 
 
 def describes(caption: Analysis, attribute: str, noun: Phrase, index: int) -> bool:
-    """Whether an attribute can be said of a noun that, the token at `index` aside, has none of its category."""
+    """Return whether an attribute fits a noun that has no other one of its category, besides the token at `index`."""
     family = caption.lexicon.attributes
     known = any(caption.category(noun) in (rival.of or ()) for rival in family.alternatives[attribute])
     others = [family.categories.get(caption.words[other]) for other in range(noun.start, noun.head) if other != index]

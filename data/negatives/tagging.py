@@ -1,4 +1,4 @@
-"""Part-of-speech taggers: a caption in, tokens with character offsets out."""
+"""Part-of-speech taggers, from a caption to tokens with character offsets."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ TAGS = {"NOUN", "ADJ", "VERB", "ADP", "DET", "NUM", "OTHER"}
 NOMINAL = {"DET", "ADJ", "NUM", "NOUN"}
 PHRASE_ENDS = {"DET", "ADP", "NUM", "END"}
 
-# The first two letters of a Penn tag, of which the third tells number or tense.
+# By the first two letters of a Penn tag. The third letter marks number or tense.
 PENN = {"NN": "NOUN", "JJ": "ADJ", "VB": "VERB", "MD": "VERB", "IN": "ADP", "TO": "ADP", "DT": "DET", "CD": "NUM"}
 
 
@@ -23,7 +23,7 @@ class Token:
     Args:
         text (`str`): Its characters, `caption[start:end]`.
         start (`int`): Offset of its first character.
-        end (`int`): Offset behind its last character.
+        end (`int`): Offset after its last character.
         tag (`str`): `"NOUN"`, `"ADJ"`, `"VERB"`, `"ADP"`, `"DET"`, `"NUM"` or `"OTHER"`.
     """
 
@@ -34,14 +34,19 @@ class Token:
 
 
 class TextBlobTagger:
-    """The default tagger: textblob's lexicon, which needs no download, and our corrections for captions.
+    """The default tagger: the lexicon of textblob, which needs no download, with corrections for captions.
 
-    textblob takes many caption words for their commoner use elsewhere ("a sink", "a yellow rose", "a dog chases"); the
-    corrections look at the neighbours and at the word lists of the rules.
+    textblob tags many words of captions by their more common use elsewhere ("a sink", "a yellow rose", "a dog chases").
+    The corrections consider neighbouring words and the lexicon of the rules.
+
+    Example:
+
+        >>> [token.tag for token in TextBlobTagger()("A dog chases a cat.")]
+        ['DET', 'NOUN', 'VERB', 'DET', 'NOUN', 'OTHER']
     """
 
     def __init__(self):
-        from textblob.taggers import PatternTagger  # its imports take longer than those of all our data readers
+        from textblob.taggers import PatternTagger  # imported here: it loads more slowly than all readers together
 
         self.tagger = PatternTagger()
         self.lexicon = load_lexicon()
@@ -53,7 +58,7 @@ class TextBlobTagger:
             caption (`str`): Any text.
 
         Returns:
-            `list[Token]`: Words and punctuation marks in order; empty for an empty caption.
+            `list[Token]`: Words and punctuation marks in order. An empty caption has no tokens.
         """
         spans = [match.span() for match in WORD.finditer(caption)]
         words = [caption[start:end].lower() for start, end in spans]
@@ -65,10 +70,10 @@ class TextBlobTagger:
 
 
 def load_spacy(pipeline: str) -> Any:
-    """Load a spaCy pipeline by its name or path, without what neither tags nor parses need.
+    """Load a spaCy pipeline by its name or path, without components that tags and parses do not need.
 
     Raises:
-        ImportError: If spaCy is missing.
+        ImportError: If spaCy is not installed.
         ValueError: If the pipeline is not installed.
     """
     try:
@@ -82,13 +87,13 @@ def load_spacy(pipeline: str) -> Any:
 
 
 class SpacyTagger:
-    """A spaCy pipeline as the tagger; the better parser where one is installed.
+    """Tagger with a spaCy pipeline, which is more accurate than [`TextBlobTagger`].
 
     Args:
-        pipeline (`str`): Name or path of a pipeline with a tagger, e.g. `"en_core_web_sm"`.
+        pipeline (`str`): Name or path of a pipeline with a tagger, such as `"en_core_web_sm"`.
 
     Raises:
-        ImportError: If spaCy is missing.
+        ImportError: If spaCy is not installed.
         ValueError: If the pipeline is not installed.
     """
 
@@ -97,12 +102,12 @@ class SpacyTagger:
         self.possessives = load_lexicon().words["possessives"]
 
     def __call__(self, caption: str) -> list[Token]:
-        """Tag one caption; see [`TextBlobTagger`]."""
+        """Tag one caption, as [`TextBlobTagger`] does."""
         words = [word for word in self.pipeline(caption) if not word.is_space]
         return [Token(word.text, word.idx, word.idx + len(word.text), self._tag(word)) for word in words]
 
     def _tag(self, word) -> str:
-        """The coarse tag of a spaCy token."""
+        """Return the coarse tag of a spaCy token."""
         if word.lower_ in self.possessives:
             return "DET"
         tag = {"PROPN": "NOUN", "AUX": "VERB"}.get(word.pos_, word.pos_)
@@ -110,7 +115,7 @@ class SpacyTagger:
 
 
 def correct(words: list[str], penn: list[str], lexicon: Lexicon) -> list[str]:
-    """Coarse tags for lower-cased words and their Penn tags, corrected from left to right by the neighbours."""
+    """Return coarse tags for lower-case words with Penn tags, corrected from left to right by their neighbours."""
     tags = [coarse(word, tag, lexicon) for word, tag in zip(words, penn, strict=True)]
     for index, word in enumerate(words):
         before = tags[index - 1] if index else "START"
@@ -126,7 +131,7 @@ def correct(words: list[str], penn: list[str], lexicon: Lexicon) -> list[str]:
 
 
 def coarse(word: str, penn: str, lexicon: Lexicon) -> str:
-    """The coarse tag of a word on its own."""
+    """Return the coarse tag of a word without its context."""
     if word in lexicon.words["determiners"]:
         return "DET"
     if word in lexicon.words["auxiliaries"]:
@@ -137,7 +142,7 @@ def coarse(word: str, penn: str, lexicon: Lexicon) -> str:
 
 
 def corrected(word: str, tag: str, before: str, after: str, lexicon: Lexicon) -> str:
-    """The tag of a word between two tagged neighbours."""
+    """Return the corrected tag of a word between two tagged neighbours."""
     if word in lexicon.words["auxiliaries"]:
         return tag
     if word in lexicon.words["particles"]:
@@ -163,7 +168,7 @@ def corrected(word: str, tag: str, before: str, after: str, lexicon: Lexicon) ->
 
 
 def agrees(subject: str, word: str, lexicon: Lexicon) -> bool:
-    """Whether a word that no list has as a noun could be the verb of a person or an animal ("a surfer paddles")."""
+    """Return whether a word that is no listed noun could be the verb of a person or animal ("a surfer paddles")."""
     readings = lexicon.objects.readings.get(subject, ())
     animate = any(lexicon.objects.categories[noun] in {"person", "animal"} for noun, _ in readings)
     singular = any(form == "singular" for _, form in readings)

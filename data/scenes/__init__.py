@@ -1,7 +1,7 @@
-"""The generated world: scenes, captions, negatives, questions and benchmarks, each a pure function of a seed."""
+"""Generated scenes with captions, negatives, questions, components and benchmark items, each a function of a seed."""
 
 from .captions import WEB_MIX, Caption, Mention, Statement, WebMix, full_caption, holds, web_caption
-from .components import Components, Entity, Relation, SceneComponentDataset, component_row, components
+from .components import SceneComponentDataset, component_row
 from .conversations import SceneConversationDataset, scene_conversation
 from .dataset import SceneDataset, WebSceneDataset, sample_negatives, scene_row, web_row
 from .graph import COLOURS, HELD_OUT, PATTERNS, RELATIONS, SHAPES, SIZES, SPLITS, Scene, SceneObject, generate_scene
@@ -17,7 +17,7 @@ from .items import (
 )
 from .negatives import NEGATIVE_KINDS, negative_caption, negative_statement
 from .questions import QUESTION_KINDS, Question, questions
-from .render import render, render_array
+from .render import render
 
 __all__ = [
     "COLOURS",
@@ -31,12 +31,9 @@ __all__ = [
     "SPLITS",
     "WEB_MIX",
     "Caption",
-    "Components",
     "CompositionItem",
-    "Entity",
     "Mention",
     "Question",
-    "Relation",
     "RetrievalItem",
     "Scene",
     "SceneComponentDataset",
@@ -49,7 +46,6 @@ __all__ = [
     "ZeroShotItem",
     "ZeroShotLabel",
     "component_row",
-    "components",
     "composition_items",
     "full_caption",
     "generate_scene",
@@ -58,7 +54,6 @@ __all__ = [
     "negative_statement",
     "questions",
     "render",
-    "render_array",
     "retrieval_items",
     "sample_negatives",
     "scene_conversation",

@@ -1,4 +1,4 @@
-"""Captions: a statement about a scene, with a truth value, and the sentence form that words it."""
+"""Captions of scenes: a statement, which is true or false of a scene, and the sentence form that words it."""
 
 import random
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from .graph import HELD_OUT, PLACES, Scene, SceneObject, located, related
 
-ATTRIBUTES = ("size", "pattern", "colour")  # in the order in which they are said
+ATTRIBUTES = ("size", "pattern", "colour")  # in the order of a noun phrase
 
-# Two wordings a relation; a caption and its negatives keep to the same one.
+# Two wordings per relation. A caption and its negatives use the same one.
 RELATION_WORDINGS = {
     "left of": ("to the left of", "left of"),
     "right of": ("to the right of", "right of"),
@@ -18,7 +18,7 @@ RELATION_WORDINGS = {
 
 
 class Mention(NamedTuple):
-    """What a caption says about one object: its shape and any attributes (None: not said)."""
+    """A mention of an object in a caption: its shape, and attributes that may be None (not mentioned)."""
 
     shape: str
     size: str | None = None
@@ -27,12 +27,12 @@ class Mention(NamedTuple):
 
     @property
     def phrase(self) -> str:
-        """Return the noun phrase, such as "a large striped red circle"."""
+        """The noun phrase, such as "a large striped red circle"."""
         return " ".join(["a", *filter(None, (self.size, self.pattern, self.colour)), self.shape])
 
     @property
     def held_out(self) -> bool:
-        """Return whether the mention names a colour-shape combination that training never shows."""
+        """Whether the mention names a colour-shape combination that training never shows."""
         return (self.colour, self.shape) in HELD_OUT
 
 
@@ -40,8 +40,13 @@ PLACE_WORDINGS = {"left": "on the left", "right": "on the right", "top": "at the
 
 
 class Statement(NamedTuple):
-    """A conjunction: each mentioned object exists; the first stands in the relation, if any, to the second, and lies at
-    the place, if any, in the image."""
+    """A conjunction of facts about a scene.
+
+    Args:
+        mentions (`tuple[Mention, ...]`): Objects that exist in the scene.
+        relation (`str`, *optional*): Relation of the first object to the second, one of `RELATIONS`.
+        place (`str`, *optional*): Side of the image where the first object lies, a key of `PLACES`.
+    """
 
     mentions: tuple[Mention, ...]
     relation: str | None = None
@@ -49,7 +54,7 @@ class Statement(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A sentence form: a template with the fields of `Caption.text`, and which wording of relations it uses."""
+    """A sentence form: a template with the fields of `Caption.text`, and the index of its wording of relations."""
 
     template: str
     wording: int = 0
@@ -80,20 +85,20 @@ RELATION_FORMS = tuple(
 
 
 def _joined(mentions: tuple[Mention, ...]) -> str:
-    """Return "a, b and c"."""
+    """Join the phrases of mentions to "a, b and c"."""
     phrases = [mention.phrase for mention in mentions]
     return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
 
 
 class Caption(NamedTuple):
-    """A statement and the form that words it; a negative is another statement in the same form."""
+    """A statement in a sentence form. A negative is another statement in the same form."""
 
     statement: Statement
     form: Form
 
     @property
     def text(self) -> str:
-        """Return the sentence."""
+        """The sentence."""
         mentions, relation, place = self.statement
         if relation is None:
             listing = _joined(mentions) if place is None else f"{_joined(mentions)} {PLACE_WORDINGS[place]}"
@@ -107,7 +112,7 @@ class Caption(NamedTuple):
 
 
 def find(scene: Scene, mention: Mention) -> SceneObject | None:
-    """Return the object that a mention describes, or None; at most one, since shapes are distinct within a scene."""
+    """Return the object that a mention describes, or None. Shapes are distinct, so there is at most one."""
     shape, size, pattern, colour = mention
     for item in scene.objects:
         if item.shape == shape:
@@ -118,8 +123,8 @@ def find(scene: Scene, mention: Mention) -> SceneObject | None:
 
 def holds(scene: Scene, statement: Statement) -> bool:
     """Return whether a statement is true of a scene."""
-    found = [find(scene, mention) for mention in statement.mentions]
-    if None in found:
+    found = [item for mention in statement.mentions if (item := find(scene, mention)) is not None]
+    if len(found) < len(statement.mentions):
         return False
     if statement.place is not None and not located(found[0], statement.place):
         return False
@@ -128,7 +133,7 @@ def holds(scene: Scene, statement: Statement) -> bool:
 
 @dataclass(frozen=True)
 class Detail:
-    """How often a mention states each attribute: probabilities in [0, 1]."""
+    """The probability, in [0, 1], that a mention states each attribute."""
 
     colour: float
     size: float
@@ -145,14 +150,14 @@ class Detail:
 
 
 FULL_DETAIL = Detail(colour=1.0, size=0.35, pattern=0.35)
-OTHERS_MENTIONED = 0.4  # how often a full caption mentions each object outside its relation
+OTHERS_MENTIONED = 0.4  # probability that a full caption mentions each object outside its relation
 
 
 @dataclass(frozen=True)
 class WebMix:
-    """What web-like captions say: shares of the kinds (the rest lists), and how much detail each gives.
+    """Shares of the kinds of web-like captions, and the detail of each. The remaining share lists all objects.
 
-    Captions that always spell everything out teach binding by themselves; this mix says little at a time.
+    Captions that always state everything teach binding by themselves. The captions of this mix each state little.
     """
 
     single: float = 0.30
@@ -175,15 +180,15 @@ def _relational(scene: Scene, detail: Detail, rng: random.Random, others: float)
 
 
 def web_caption(scene: Scene, rng: random.Random, mix: WebMix = WEB_MIX) -> Caption:
-    """Caption a scene as the web would: often one object, sometimes its place, sometimes a list or a relation.
+    """Describe a scene like a caption from the web: often one object, sometimes its place, a list or a relation.
 
     Args:
-        scene (`Scene`): What to describe.
-        rng (`random.Random`): Advanced in place.
+        scene (`Scene`): The scene.
+        rng (`random.Random`): Random generator, advanced in place.
         mix (`WebMix`): Shares of the kinds of caption.
 
     Returns:
-        `Caption`: True of the scene. A scene of one object gets a caption that names it, perhaps with its place.
+        `Caption`: A caption that is true of the scene. A single object is named, sometimes with its place.
     """
     kind = rng.random()
     place = None
@@ -201,14 +206,14 @@ def web_caption(scene: Scene, rng: random.Random, mix: WebMix = WEB_MIX) -> Capt
 
 
 def full_caption(scene: Scene, rng: random.Random) -> Caption:
-    """Caption a scene with a relation between two coloured objects; a single object gets its attributes.
+    """Describe a scene by a relation between two coloured objects. A single object is described by its attributes.
 
     Args:
-        scene (`Scene`): What to describe.
-        rng (`random.Random`): Advanced in place.
+        scene (`Scene`): The scene.
+        rng (`random.Random`): Random generator, advanced in place.
 
     Returns:
-        `Caption`: True of the scene.
+        `Caption`: A caption that is true of the scene.
     """
     if len(scene.objects) > 1:
         return _relational(scene, FULL_DETAIL, rng, OTHERS_MENTIONED)

@@ -1,71 +1,19 @@
-"""The parts of a scene and of what is said of it, entities and relations, with phrases and boxes."""
+"""Components of scenes and their captions: entities and relations, with boxes and phrases."""
 
 import random
-from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..components.boxes import enclosing, relation_regions
-from ..components.rows import CaptionComponents
-from ..components.rows import Entity as Region
+from ..components.boxes import relation_regions
+from ..components.rows import CaptionComponents, Entity, Relation
 from ..components.text import extract
 from .captions import RELATION_WORDINGS, Caption, full_caption
 from .dataset import WebSceneDataset, sample_negatives
-from .graph import RELATIONS, Box, Scene, generate_scene, related
+from .graph import Scene, generate_scene
 from .render import render
 
 
-class Entity(NamedTuple):
-    """A noun phrase and its box in pixels, (left, top, right, bottom), the far edge excluded."""
-
-    phrase: str
-    box: Box
-
-
-class Relation(NamedTuple):
-    """A phrase that relates two entities (`subject` and `object` are their indices) and the box around both."""
-
-    phrase: str
-    subject: int
-    object: int
-    box: Box
-
-
-class Components(NamedTuple):
-    """What a scene is made of."""
-
-    entities: list[Entity]
-    relations: list[Relation]
-
-
-def components(scene: Scene, image_size: int = 64) -> Components:
-    """Return every entity of a scene and every relation between two of them.
-
-    A pair is related once along each axis that separates it, from the object that comes first in the scene.
-
-    Args:
-        scene (`Scene`): What to take apart.
-        image_size (`int`): Side of the image in pixels, the unit of the boxes.
-
-    Returns:
-        `Components`: Entities in the order of `scene.objects`; no relations where there is one object.
-    """
-    entities = [Entity(phrase, box) for phrase, box in scene.entities(image_size)]
-    relations = [
-        Relation(
-            f"{entities[i].phrase} {RELATION_WORDINGS[name][0]} {entities[j].phrase}",
-            i,
-            j,
-            enclosing(entities[i].box, entities[j].box),
-        )
-        for i, j in combinations(range(len(entities)), 2)
-        for name in RELATIONS
-        if related(scene.objects[i], name, scene.objects[j])
-    ]
-    return Components(entities, relations)
-
-
 def caption_components(caption: Caption) -> CaptionComponents:
-    """Return what a caption says, from the statement that it words: phrases in order of appearance."""
+    """Return the components of a caption from its statement, in order of appearance."""
     statement, text = caption.statement, caption.text
     mentions = sorted(statement.mentions, key=lambda mention: text.index(mention.phrase))
     relations = []
@@ -77,13 +25,13 @@ def caption_components(caption: Caption) -> CaptionComponents:
 
 
 def _bare(phrase: str) -> str:
-    """A noun phrase without its article."""
+    """Return a noun phrase without its article."""
     return phrase.removeprefix("a ")
 
 
-def scene_regions(scene: Scene, image_size: int = 64) -> tuple[list[Region], list[Relation]]:
-    """Return what a perfect detector finds in a scene: every object, with score 1, and the regions of all pairs."""
-    entities = [Region(box, 1.0, _bare(phrase)) for phrase, box in scene.entities(image_size)]
+def scene_regions(scene: Scene, image_size: int = 64) -> tuple[list[Entity], list[Relation]]:
+    """Return the result of a perfect detector: every object of a scene, with score 1, and the regions of all pairs."""
+    entities = [Entity(box, 1.0, _bare(phrase)) for phrase, box in scene.entities(image_size)]
     return entities, relation_regions(entities)
 
 
@@ -93,12 +41,20 @@ def component_row(
     """Return a scene with its regions and the components of a full caption.
 
     Args:
-        seed, split, num_negatives, image_size, epoch: As in `scene_row`, which has the same image and captions.
+        seed, split, num_negatives, image_size, epoch: As in `scene_row`, which gives the same image and captions.
 
     Returns:
-        `dict`: `image` (`PIL.Image.Image`), `entities` (`list[Entity]`, every object, score 1), `relations`
-        (`list[Relation]`, every pair), `captions` (`list[CaptionComponents]` of one), `negative_captions`
+        `dict`: `image` (`PIL.Image.Image`), `entities` (`list[Entity]`, every object with score 1), `relations`
+        (`list[Relation]`, every pair), `captions` (`list[CaptionComponents]`, one caption), `negative_captions`
         (`list[CaptionComponents]`, up to `num_negatives`) and `image_id` (`int`, the seed).
+
+    Example:
+
+        >>> row = component_row(3)
+        >>> row["captions"][0].relations
+        ['pink square to the left of a green diamond']
+        >>> row["entities"][0]
+        Entity(box=(13, 10, 28, 25), score=1.0, label='small solid pink square')
     """
     scene = generate_scene(seed, split=split)
     rng = random.Random(f"row/{split}/{seed}/{epoch}")
@@ -116,11 +72,11 @@ def component_row(
 
 
 class SceneComponentDataset(WebSceneDataset):
-    """Scenes with their components, to train and to test ComAlign with; see `component_row`.
+    """Scenes with their components, to train and test ComAlign. Rows are those of [`component_row`].
 
     Args:
         count, split, image_size, seed: As in `WebSceneDataset`.
-        num_negatives (`int`): Most negative captions, >= 0.
+        num_negatives (`int`): Largest number of negative captions per row, >= 0.
     """
 
     def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, num_negatives: int = 0):

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from ..conversation_formats import Message, image_part, text_part
+from ..readers.conversation_formats import Message, image_part, text_part
 from .captions import full_caption
 from .dataset import SEED_STRIDE, WebSceneDataset
 from .graph import Scene, generate_scene
@@ -16,12 +16,12 @@ CAPTION_REQUESTS = (
     "What can you see in this picture?",
     "Write a caption for this image.",
 )
-CAPTION_SHARE = 0.5  # how often a row is a description
+CAPTION_SHARE = 0.5  # share of rows that are descriptions
 MOST_QUESTIONS = 3
 
 
 def _exchanges(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
-    """Draw what is said about a scene: pairs of what the user asks and what the assistant answers."""
+    """Draw pairs of a question of the user and its answer."""
     if rng.random() < CAPTION_SHARE:
         return [(rng.choice(CAPTION_REQUESTS), full_caption(scene, rng).text)]
     asked = questions(scene, rng)[: rng.randint(1, MOST_QUESTIONS)]
@@ -29,9 +29,9 @@ def _exchanges(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
 
 
 def scene_messages(seed: int, split: str = "train") -> list[Message]:
-    """Return what is said about a scene, without drawing it: the messages of `scene_conversation`."""
+    """Return the messages of `scene_conversation`, without drawing the scene."""
     scene, rng = generate_scene(seed, split=split), random.Random(f"conversation/{split}/{seed}")
-    messages = [
+    messages: list[Message] = [
         {"role": role, "content": [text_part(text)]}
         for exchange in _exchanges(scene, rng)
         for role, text in zip(("user", "assistant"), exchange, strict=True)
@@ -49,11 +49,18 @@ def scene_conversation(
         seed (`int`): Seed of the scene.
         split (`str`): One of `SPLITS`.
         image_size (`int`): Side of the image in pixels.
-        text_seed (`int`, *optional*): Seed of the scene that the conversation is about, by default the same. Another
-            one makes a row of noise, whose text does not fit its image.
+        text_seed (`int`, *optional*): Seed of the scene that the conversation is about. Default: the same scene.
+            Another seed makes a noisy row, whose text does not fit its image.
 
     Returns:
         `dict`: `images` (list of one `PIL.Image.Image`), `messages` (as from `load_conversations`) and `id` (`str`).
+
+    Example:
+
+        >>> for message in scene_conversation(3)["messages"]:
+        ...     print(message["role"], [part["text"] or part["type"] for part in message["content"]])
+        user ['image', 'What can you see in this picture?']
+        assistant ['a picture of a green diamond below a small pink square']
     """
     image = render(generate_scene(seed, split=split), image_size)
     messages = scene_messages(seed if text_seed is None else text_seed, split)
@@ -61,28 +68,31 @@ def scene_conversation(
 
 
 class SceneConversationDataset(WebSceneDataset):
-    """Scenes with conversations, to fine-tune a multimodal language model with; see `scene_conversation`.
+    """Scenes with conversations, to fine-tune an image-text-to-text model. Rows are those of [`scene_conversation`].
 
     Args:
         count, split, image_size, seed: As in `WebSceneDataset`.
-        shuffled (`float`): Share of rows, in [0, 1], whose conversation is about another scene, to see how much such
-            noise a method bears. Which rows these are depends on nothing but the split, the seed and the index, and
-            those of a smaller share are among those of a larger.
+        shuffled (`float`): Share of rows, in [0, 1], whose conversation is about another scene, to measure how much
+            noise a method tolerates. These rows depend only on split, seed and index. The rows of a smaller share are
+            a subset of those of a larger share.
+
+    Raises:
+        ValueError: If `shuffled` is not in [0, 1].
     """
 
     def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, shuffled: float = 0.0):
         if not 0 <= shuffled <= 1:
-            raise ValueError(f"shuffled={shuffled} is not in [0, 1].")
+            raise ValueError(f"shuffled={shuffled} is not in [0, 1]")
         super().__init__(count, split, image_size, seed)
         self.shuffled = shuffled
 
     def text_seed(self, index: int) -> int:
-        """Return the seed of the scene that the conversation at an index is about; see `scene_seed`."""
+        """Return the seed of the scene that the conversation at an index is about."""
         seed = self.scene_seed(index)
         rng = random.Random(f"shuffled/{self.split}/{seed}")
         if rng.random() >= self.shuffled:
             return seed
-        # Any other scene of this seed's numbers, in the data set or not: so the choice does not depend on its length.
+        # Any other scene of this dataset seed, whether in the dataset or not, so that the choice ignores its length.
         return seed - index + (index + rng.randrange(1, SEED_STRIDE)) % SEED_STRIDE
 
     def __getitem__(self, index: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows for training: an image, a caption and its negatives, each a pure function of split, seed and epoch."""
+"""Rows for training: an image, a caption and its negatives, as pure functions of split, seed and epoch."""
 
 import random
 from typing import Any
@@ -10,23 +10,23 @@ from .graph import Scene, generate_scene
 from .negatives import NEGATIVE_KINDS, negative_caption
 from .render import render
 
-SEED_STRIDE = 2**32  # a dataset's scenes are numbered from here on for each seed, so that two seeds share none
+SEED_STRIDE = 2**32  # distance between the first scenes of two dataset seeds, so that they share no scene
 
 
 def sample_negatives(
     scene: Scene, caption: Caption, num_negatives: int, rng: random.Random
 ) -> tuple[list[str], list[str]]:
-    """Draw distinct negative captions, their kinds uniform over the seven as far as the caption allows.
+    """Draw distinct negative captions, with kinds uniform over the seven as far as the caption allows.
 
     Args:
-        scene (`Scene`): The scene that the caption is true of.
-        caption (`Caption`): What to edit.
-        num_negatives (`int`): How many to draw, >= 0.
-        rng (`random.Random`): Advanced in place.
+        scene (`Scene`): The scene.
+        caption (`Caption`): A caption that is true of the scene.
+        num_negatives (`int`): Number of negatives to draw, >= 0.
+        rng (`random.Random`): Random generator, advanced in place.
 
     Returns:
-        `tuple[list[str], list[str]]`: Texts and kinds, of equal length; fewer than `num_negatives` where a short
-        caption has no more to give.
+        `tuple[list[str], list[str]]`: Texts and kinds, of equal length. A short caption may have fewer than
+        `num_negatives`.
     """
     found: dict[str, str] = {}
     for _ in range(8 * num_negatives):
@@ -47,14 +47,22 @@ def scene_row(
     Args:
         seed (`int`): Seed of the scene.
         split (`str`): One of `SPLITS`.
-        num_negatives (`int`): K, >= 0.
+        num_negatives (`int`): Number of negatives K, >= 0.
         image_size (`int`): Side of the image in pixels.
-        epoch (`int`): Varies caption and negatives; the image stays.
+        epoch (`int`): Each epoch has another caption and other negatives of the same image.
 
     Returns:
-        `dict`: `image` (`PIL.Image.Image`), `caption` (`str`), `negative_captions` (`list[str]`, K long, "" where
-        there is none), `negative_mask` (`list[int]`, 1 where there is one), `negative_kinds` (`list[str]`, likewise
-        padded) and `image_id` (`int`, the seed).
+        `dict`: `image` (`PIL.Image.Image`), `caption` (`str`), `negative_captions` (`list[str]` of length K, padded
+        with ""), `negative_mask` (`list[int]` of length K, 0 for padding), `negative_kinds` (`list[str]` of length K,
+        padded with "") and `image_id` (`int`, the seed).
+
+    Example:
+
+        >>> row = scene_row(3, num_negatives=2)
+        >>> row["caption"]
+        'a picture of a pink square to the left of a green diamond'
+        >>> row["negative_captions"][0], row["negative_kinds"][0]
+        ('a picture of a green diamond to the left of a pink square', 'swap_object')
     """
     scene = generate_scene(seed, split=split)
     rng = random.Random(f"row/{split}/{seed}/{epoch}")
@@ -74,7 +82,7 @@ def scene_row(
 def web_row(seed: int, split: str = "train", image_size: int = 64, dense: bool = False) -> dict[str, Any]:
     """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`.
 
-    A dense row shows two objects and its caption says it all.
+    A dense row has two objects and a full caption.
     """
     scene = generate_scene(seed, 2 if dense else None, split)
     caption = (full_caption if dense else web_caption)(scene, random.Random(f"web/{split}/{seed}"))
@@ -82,15 +90,15 @@ def web_row(seed: int, split: str = "train", image_size: int = 64, dense: bool =
 
 
 class WebSceneDataset(Dataset):
-    """Scenes with web-like captions, to train a base model that is weak on composition; see `web_row`.
+    """Scenes with web-like captions, to train a base model that is weak on composition. Rows are those of [`web_row`].
 
     Args:
         count (`int`): Number of scenes.
         split (`str`): One of `SPLITS`.
         image_size (`int`): Side of the image in pixels.
-        seed (`int`): Two seeds share no scene, for counts up to 2**32.
-        dense (`int`): So many rows, the first ones, have full captions of two objects: an easy start, after which a
-            model reads web-like captions many times faster.
+        seed (`int`): Seed of the dataset. Two seeds share no scene, for counts up to 2**32.
+        dense (`int`): Number of first rows with full captions of two objects. After this easy start a model learns
+            web-like captions many times faster.
     """
 
     def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, dense: int = 0):
@@ -114,11 +122,11 @@ class WebSceneDataset(Dataset):
 
 
 class SceneDataset(WebSceneDataset):
-    """Scenes with full captions and negatives, to fine-tune and to test with; see `scene_row`.
+    """Scenes with full captions and negatives, to fine-tune and test. Rows are those of [`scene_row`].
 
     Args:
         count, split, image_size, seed: As in `WebSceneDataset`.
-        num_negatives (`int`): K, >= 0.
+        num_negatives (`int`): Number of negatives per row, >= 0.
     """
 
     def __init__(self, count: int, split: str = "train", num_negatives: int = 4, image_size: int = 64, seed: int = 0):

@@ -1,4 +1,4 @@
-"""The scene graph: objects with attributes, placed so that every spatial relation is clearly true or clearly false."""
+"""Scene graphs: objects with attributes, placed so that every spatial relation is clearly true or clearly false."""
 
 import random
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ SIZES = ("small", "large")
 PATTERNS = ("solid", "striped", "dotted")
 SPLITS = ("train", "validation", "test")
 
-# Where the first object lies, seen from the second; y grows downwards.
+# Direction of the first object, seen from the second. y grows downwards.
 DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 RELATIONS = tuple(DIRECTIONS)
 
-# Which side of the image an object lies at, as seen from the middle.
+# Direction of each side of the image, seen from its middle.
 PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 
-# One shape a colour and one colour a shape (3 and 8 are coprime), so both stay uniform in the training scenes.
+# One shape per colour and one colour per shape (3 and 8 are coprime), so both stay uniform in the training scenes.
 HELD_OUT = frozenset((colour, SHAPES[(3 * index + 1) % len(SHAPES)]) for index, colour in enumerate(COLOURS))
 
 MAX_OBJECTS = 4
@@ -28,17 +28,17 @@ RADII = {"small": (0.12, 0.14), "large": (0.18, 0.20)}
 CROWDED_SCALE = 0.82  # four objects need room; a large one still exceeds every small one (0.148 > 0.14)
 GAP = 0.02
 
-# Along each axis two centres are either aligned or well apart, never in between: no relation is open to opinion.
+# Along each axis two centres are either aligned or well apart, never in between, so no relation is ambiguous.
 ALIGNED = 0.05
 MARGIN = 0.18
-OFF_CENTRE = 0.12  # nearer to the middle than this, an object lies at no side
+OFF_CENTRE = 0.12  # an object that is nearer to the middle lies at no side
 
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """One object: its attributes and its place.
+    """One object of a scene: its attributes and its place.
 
     Args:
         shape (`str`): One of `SHAPES`.
@@ -56,8 +56,8 @@ class SceneObject:
     centre: tuple[float, float]
     radius: float
 
-    def box(self, image_size: int) -> Box:
-        """Return (left, top, right, bottom) in pixels, the far edge excluded; exactly the pixels that are drawn."""
+    def box(self, image_size: int) -> PixelBox:
+        """Return (left, top, right, bottom) in pixels, the far edges excluded. It is exactly the area drawn."""
         side = max(1, round(2 * self.radius * image_size))
         left, top = (round((centre - self.radius) * image_size) for centre in self.centre)
         left, top = (min(max(corner, 0), image_size - side) for corner in (left, top))
@@ -65,30 +65,30 @@ class SceneObject:
 
     @property
     def phrase(self) -> str:
-        """Return the full noun phrase, such as "a large striped red circle"."""
+        """The full noun phrase, such as "a large striped red circle"."""
         return f"a {self.size} {self.pattern} {self.colour} {self.shape}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One to four objects on a plain background; shapes and colours are distinct within a scene.
+    """One to four objects on a plain background. Shapes and colours are distinct within a scene.
 
     Args:
-        objects (`tuple[SceneObject, ...]`): In random order.
-        background (`tuple[int, int, int]`): RGB in [0, 255].
-        seed (`int`): The seed that it, or the scene it is an edit of, was generated from.
+        objects (`tuple[SceneObject, ...]`): The objects, in random order.
+        background (`tuple[int, int, int]`): RGB colour, in [0, 255].
+        seed (`int`): Seed of the scene, or of the scene that it was edited from.
     """
 
     objects: tuple[SceneObject, ...]
     background: tuple[int, int, int]
     seed: int
 
-    def boxes(self, image_size: int) -> list[Box]:
-        """Return each object's box in pixels, (left, top, right, bottom), the far edge excluded."""
+    def boxes(self, image_size: int) -> list[PixelBox]:
+        """Return each object's box, (left, top, right, bottom) in pixels, the far edges excluded."""
         return [item.box(image_size) for item in self.objects]
 
     def relations(self) -> list[tuple[int, str, int]]:
-        """Return every true (i, name, j): "object i is name object j"; both directions of a pair are listed."""
+        """Return every true (i, name, j), read as "object i is name object j". Both directions of a pair are listed."""
         indices = range(len(self.objects))
         return [
             (i, name, j)
@@ -99,13 +99,13 @@ class Scene:
             if related(self.objects[i], name, self.objects[j])
         ]
 
-    def entities(self, image_size: int) -> list[tuple[str, Box]]:
+    def entities(self, image_size: int) -> list[tuple[str, PixelBox]]:
         """Return each object's full noun phrase with its box in pixels."""
         return [(item.phrase, item.box(image_size)) for item in self.objects]
 
     @property
     def held_out(self) -> bool:
-        """Return whether the scene contains a colour-shape combination that training never shows."""
+        """Whether the scene contains a colour-shape combination that training never shows."""
         return any((item.colour, item.shape) in HELD_OUT for item in self.objects)
 
 
@@ -118,20 +118,20 @@ def related(first: SceneObject, name: str, second: SceneObject) -> bool:
 
 
 def located(item: SceneObject, place: str) -> bool:
-    """Return whether the object's centre lies at that side of the image, by at least `OFF_CENTRE` from the middle."""
+    """Return whether the object's centre lies towards a side of the image, at least `OFF_CENTRE` from the middle."""
     along_x, along_y = PLACES[place]
     return along_x * (item.centre[0] - 0.5) + along_y * (item.centre[1] - 0.5) >= OFF_CENTRE
 
 
 def radius_range(size: str, num_objects: int) -> tuple[float, float]:
-    """Return the lowest and the highest radius of an object of this size in a scene of so many objects."""
+    """Return the smallest and the largest radius of an object of this size, in a scene of `num_objects` objects."""
     scale = CROWDED_SCALE if num_objects == MAX_OBJECTS else 1.0
     low, high = RADII[size]
     return scale * low, scale * high
 
 
 def clearly_apart(first: tuple[float, float], second: tuple[float, float], reach: float) -> bool:
-    """Return whether two centres leave room for radii of sum `reach` and are, on each axis, aligned or well apart."""
+    """Return whether two centres leave room for radii of sum `reach`, and are aligned or well apart on each axis."""
     distance_x, distance_y = abs(first[0] - second[0]), abs(first[1] - second[1])
     return (
         max(distance_x, distance_y) >= reach + GAP
@@ -161,41 +161,50 @@ def place_objects(pairs: Sequence[tuple[str, str]], rng: random.Random, seed: in
     """Give each (colour, shape) pair a size, a pattern and a place.
 
     Args:
-        pairs (`Sequence[tuple[str, str]]`): One (colour, shape) an object, colours and shapes distinct.
-        rng (`random.Random`): Advanced in place.
-        seed (`int`): Recorded in the scene.
+        pairs (`Sequence[tuple[str, str]]`): One (colour, shape) per object, with distinct colours and shapes.
+        rng (`random.Random`): Random generator, advanced in place.
+        seed (`int`): Seed to record in the scene.
 
     Returns:
-        `Scene`: The objects in the order of `pairs`.
+        `Scene`: A scene with its objects in the order of `pairs`.
     """
     sizes = [rng.choice(SIZES) for _ in pairs]
     radii = [rng.uniform(*radius_range(size, len(pairs))) for size in sizes]
     centres = _centres(radii, rng)
     grey = rng.randint(205, 245)
-    background = tuple(grey + rng.randint(-8, 8) for _ in range(3))
+    red, green, blue = (grey + rng.randint(-8, 8) for _ in range(3))
     objects = tuple(
         SceneObject(shape, colour, size, rng.choice(PATTERNS), centre, radius)
         for (colour, shape), size, centre, radius in zip(pairs, sizes, centres, radii, strict=True)
     )
-    return Scene(objects, background, seed)
+    return Scene(objects, (red, green, blue), seed)
 
 
 def generate_scene(seed: int, num_objects: int | None = None, split: str = "train") -> Scene:
     """Generate a scene as a pure function of its arguments.
 
     Scenes of "train" and "validation" contain no combination of `HELD_OUT`; scenes of "test" contain at least one.
-    Within that, colours and shapes are uniform. The splits draw from different streams, so equal seeds share nothing.
+    Apart from that, colours and shapes are uniform. Splits use different random streams, so equal seeds of two splits
+    give unrelated scenes.
 
     Args:
         seed (`int`): Any integer.
-        num_objects (`int`, *optional*): 1 to 4; by default drawn with `NUM_OBJECTS_WEIGHTS`.
+        num_objects (`int`, *optional*): Number of objects, 1 to 4. By default it is drawn with `NUM_OBJECTS_WEIGHTS`.
         split (`str`): One of `SPLITS`.
 
     Returns:
-        `Scene`: With distinct shapes, distinct colours and no overlap.
+        `Scene`: A scene with distinct shapes, distinct colours and no overlap.
 
     Raises:
-        ValueError: If `split` or `num_objects` is not one of the accepted values.
+        ValueError: If `split` or `num_objects` is not accepted.
+
+    Example:
+
+        >>> scene = generate_scene(3)
+        >>> scene.entities(image_size=64)
+        [('a small solid pink square', (13, 10, 28, 25)), ('a small solid green diamond', (39, 32, 54, 47))]
+        >>> scene.relations()
+        [(0, 'left of', 1), (0, 'above', 1), (1, 'right of', 0), (1, 'below', 0)]
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; accepted: {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""Benchmarks over the generated world: caption choice, retrieval and zero-shot classification."""
+"""Items of benchmarks on generated scenes: caption choice, retrieval and zero-shot classification."""
 
 import random
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ from .negatives import attribute_slots, changes_of, first_false, negative_statem
 
 @dataclass(frozen=True)
 class CompositionItem:
-    """One scene, a caption that is true of it and one that is false.
+    """A scene with a true and a false caption.
 
     Args:
-        scene (`Scene`): The image to draw.
+        scene (`Scene`): The scene to draw.
         caption (`str`): True of the scene.
         negative (`str`): False of the scene.
         kind (`str`): One of `NEGATIVE_KINDS`.
-        pair (`int`): The other item of this number has the same two captions the other way round.
+        pair (`int`): Number of the pair. The other item with this number has the same two captions, exchanged.
     """
 
     scene: Scene
@@ -50,7 +50,7 @@ class RetrievalItem(NamedTuple):
 
 
 class ZeroShotLabel(NamedTuple):
-    """A class of the zero-shot benchmark; `held_out` says that training never shows it."""
+    """A class of the zero-shot benchmark. `held_out` is true if training never shows it."""
 
     colour: str
     shape: str
@@ -66,17 +66,17 @@ class ZeroShotItem(NamedTuple):
 
 
 def _contrast(scene: Scene, kind: str, rng: random.Random) -> tuple[Caption, Caption] | None:
-    """Return a true and a false caption that differ by `kind`, or None where the scene allows none."""
+    """Return a true and a false caption that differ by `kind`, or None if the scene does not allow it."""
     caption = full_caption(scene, rng)
     true = caption.statement
     if kind == "add_object":
-        # The true caption ends with an object that is there: were it simply shorter, its length would give it away.
+        # Both captions end with an additional object. If the true one were shorter, its length would give it away.
         base = true._replace(mentions=true.mentions[:-1])
         if len(base.mentions) < (1 if true.relation is None else 2):
             return None
         false = first_false(scene, with_foil(base, true.mentions[-1], rng))
     elif kind == "add_attribute":
-        # Likewise, both captions state a further attribute, one of them rightly.
+        # Both captions state an additional attribute, for the same reason.
         slots = attribute_slots(true, said=False)
         if not slots:
             return None
@@ -91,7 +91,7 @@ def _contrast(scene: Scene, kind: str, rng: random.Random) -> tuple[Caption, Cap
 
 
 def _turned(item: SceneObject, before: str, after: str) -> SceneObject:
-    """Mirror or transpose the object's place so that everything `before` another object comes to lie `after` it."""
+    """Mirror or transpose the object's place so that the relation `before` between any two objects becomes `after`."""
     x, y = item.centre
     (from_x, from_y), (to_x, to_y) = DIRECTIONS[before], DIRECTIONS[after]
     if (from_x == 0) != (to_x == 0):
@@ -102,7 +102,7 @@ def _turned(item: SceneObject, before: str, after: str) -> SceneObject:
 
 
 def _resized(item: SceneObject, size: str, num_objects: int) -> SceneObject:
-    """Give the object another size, with a radius at the same place in the range of that size."""
+    """Give the object another size, with a radius at the same relative position in the range of that size."""
     low, high = radius_range(item.size, num_objects)
     new_low, new_high = radius_range(size, num_objects)
     radius = new_low + (item.radius - low) / (high - low) * (new_high - new_low)
@@ -110,7 +110,7 @@ def _resized(item: SceneObject, size: str, num_objects: int) -> SceneObject:
 
 
 def _repainted(item: SceneObject, mention: Mention, num_objects: int) -> SceneObject:
-    """Give the object what a mention says, and leave the rest of it."""
+    """Give the object the attributes of a mention, and keep its others."""
     if mention.size not in (None, item.size):
         item = _resized(item, mention.size, num_objects)
     said = {name: value for name, value in mention._asdict().items() if value is not None}
@@ -118,7 +118,7 @@ def _repainted(item: SceneObject, mention: Mention, num_objects: int) -> SceneOb
 
 
 def _is_scene(objects: tuple[SceneObject, ...]) -> bool:
-    """Return whether the objects could have been generated: distinct, inside the image, clearly apart."""
+    """Return whether the objects form a valid scene: distinct, inside the image, clearly apart."""
     return (
         len({item.shape for item in objects}) == len({item.colour for item in objects}) == len(objects)
         and all(item.radius <= centre <= 1 - item.radius for item in objects for centre in item.centre)
@@ -127,11 +127,13 @@ def _is_scene(objects: tuple[SceneObject, ...]) -> bool:
 
 
 def _counterpart(scene: Scene, true: Statement, false: Statement) -> Scene | None:
-    """Change the scene as little as needed for the two statements to exchange their truth, or return None."""
-    if true.relation != false.relation:
+    """Change the scene as little as possible so that the two statements exchange their truth, or return None."""
+    objects: tuple[SceneObject, ...]
+    if true.relation is not None and false.relation is not None and true.relation != false.relation:
         objects = tuple(_turned(item, true.relation, false.relation) for item in scene.objects)
     else:
-        wanted = {find(scene, old).shape: new for old, new in zip(true.mentions, false.mentions, strict=True)}
+        pairs = zip(true.mentions, false.mentions, strict=True)
+        wanted = {item.shape: new for old, new in pairs if (item := find(scene, old)) is not None}
         objects = tuple(
             _repainted(item, wanted[item.shape], len(scene.objects)) if item.shape in wanted else item
             for item in scene.objects
@@ -141,7 +143,7 @@ def _counterpart(scene: Scene, true: Statement, false: Statement) -> Scene | Non
 
 
 def _pairs(kind: str, split: str, rng: random.Random) -> Iterator[tuple[CompositionItem, CompositionItem]]:
-    """Yield pairs of items without end: two captions, and a scene for each of them to be true of."""
+    """Yield endless pairs of items: two captions, and for each caption a scene of which it is true."""
     number = 0
     while True:
         scene = generate_scene(rng.getrandbits(48), split=split)
@@ -157,32 +159,32 @@ def _pairs(kind: str, split: str, rng: random.Random) -> Iterator[tuple[Composit
             CompositionItem(other, false.text, true.text, kind, number),
         ]
         rng.shuffle(pair)
-        yield tuple(pair)
+        yield pair[0], pair[1]
         number += 1
 
 
 def composition_items(kind: str, count: int, split: str = "test", seed: int = 0) -> list[CompositionItem]:
-    """Return items that ask for the true one of two captions, and that nobody can answer without the image.
+    """Return items that ask which of two captions is true, and that cannot be answered without the image.
 
-    Items come in pairs: two captions, and two scenes that differ as little as needed for each caption to be true of
-    one and false of the other. Every text-only score (length, likelihood, grammar) therefore prefers the false caption
-    exactly as often as the true one: it is at 50 % by construction, for each even `count`.
+    Items come in pairs: two captions, and two scenes that differ as little as possible, where each caption is true of
+    one scene and false of the other. Every text-only score (length, likelihood, grammar) therefore prefers the false
+    caption exactly as often as the true one. For even `count` its accuracy is 50 % by construction.
 
-    SugarCrepe's negatives of the "add" kinds say more than their captions, so length gives them away, and no scene
-    makes the longer one true and the shorter one false. Here both captions add something, an object or an attribute,
-    and one of the two is there.
+    SugarCrepe's negatives of the "add" kinds are longer than their captions, so length gives them away, and no scene
+    makes the longer caption true and the shorter one false. Here both captions add an object or an attribute, and only
+    one of the two is present.
 
-    At least one scene of each pair of split "test" contains a combination of `HELD_OUT`; in the other splits neither
-    does.
+    In each pair of split "test", at least one scene contains a combination of `HELD_OUT`. Scenes of the other splits
+    contain none.
 
     Args:
         kind (`str`): One of `NEGATIVE_KINDS`.
-        count (`int`): Number of items; even numbers keep all pairs whole.
+        count (`int`): Number of items. Even numbers keep all pairs whole.
         split (`str`): One of `SPLITS`.
-        seed (`int`): Items are a pure function of the arguments.
+        seed (`int`): Seed of the items.
 
     Returns:
-        `list[CompositionItem]`: The items of a pair are adjacent, in random order.
+        `list[CompositionItem]`: Items in which those of a pair are adjacent, in random order.
 
     Raises:
         ValueError: If `kind` or `split` is unknown.
@@ -195,15 +197,15 @@ def composition_items(kind: str, count: int, split: str = "test", seed: int = 0)
 def retrieval_items(count: int, split: str = "test", seed: int = 0) -> list[RetrievalItem]:
     """Return scenes of two to four objects with distinct full captions.
 
-    A caption may leave things out, so that now and then it is also true of another item's scene.
+    A caption need not mention everything, so it is sometimes true of another item's scene too.
 
     Args:
         count (`int`): Number of items.
         split (`str`): One of `SPLITS`.
-        seed (`int`): Items are a pure function of the arguments.
+        seed (`int`): Seed of the items.
 
     Returns:
-        `list[RetrievalItem]`: No caption occurs twice.
+        `list[RetrievalItem]`: Items with distinct captions.
     """
     rng = random.Random(f"retrieval/{split}/{seed}")
     scenes: dict[str, Scene] = {}
@@ -214,7 +216,7 @@ def retrieval_items(count: int, split: str = "test", seed: int = 0) -> list[Retr
 
 
 def zero_shot_labels() -> list[ZeroShotLabel]:
-    """Return every colour-shape pair with its prompt, such as "a red circle"."""
+    """Return every colour-shape pair as a class, with a prompt such as "a red circle"."""
     return [
         ZeroShotLabel(colour, shape, f"a {colour} {shape}", (colour, shape) in HELD_OUT)
         for colour in COLOURS
@@ -223,14 +225,14 @@ def zero_shot_labels() -> list[ZeroShotLabel]:
 
 
 def zero_shot_items(count: int, seed: int = 0) -> list[ZeroShotItem]:
-    """Return scenes of one object each, the classes of `zero_shot_labels()` in turn.
+    """Return scenes of one object each, with the classes of `zero_shot_labels()` in turn.
 
     Args:
-        count (`int`): Number of items; multiples of 64 keep the classes balanced.
-        seed (`int`): Items are a pure function of the arguments.
+        count (`int`): Number of items. Multiples of 64 keep the classes balanced.
+        seed (`int`): Seed of the items.
 
     Returns:
-        `list[ZeroShotItem]`: Scenes that no training split shares. Report held-out classes apart from the others.
+        `list[ZeroShotItem]`: Items whose scenes are in no training split. Report held-out classes separately.
     """
     labels = zero_shot_labels()
     rng = random.Random(f"zero_shot/{seed}")

@@ -1,4 +1,4 @@
-"""Negative captions of the seven SugarCrepe kinds: edits of a statement, each checked to be false of the scene."""
+"""Negative captions of scenes, of the seven SugarCrepe kinds: edits of a statement, checked to be false."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +18,12 @@ def _shuffled(options: Iterable, rng: random.Random) -> list:
 
 
 def rewritten(statement: Statement, changes: dict[int, Mention]) -> Statement:
-    """Put other mentions in the given places."""
+    """Replace the mentions at some indices."""
     return statement._replace(mentions=tuple(changes.get(k, old) for k, old in enumerate(statement.mentions)))
 
 
 def _unsaid(statement: Statement, attribute: str) -> list[str]:
-    """Return the values that a mention may take; shapes and colours are distinct in a scene, so also in a statement."""
+    """Return the values that a mention may take. Shapes and colours are distinct in a scene, so also in a statement."""
     if attribute in ("size", "pattern"):
         return list(VALUES[attribute])
     said = {getattr(mention, attribute) for mention in statement.mentions}
@@ -33,7 +33,7 @@ def _unsaid(statement: Statement, attribute: str) -> list[str]:
 def changes_of(
     scene: Scene, statement: Statement, slots: list[tuple[int, str]], rng: random.Random
 ) -> Iterator[Statement]:
-    """Give one of the slots (mention, attribute) a value that its object does not have."""
+    """Yield statements in which one of the slots (mention, attribute) has a value that its object does not have."""
     for index, attribute in _shuffled(slots, rng):
         mention = statement.mentions[index]
         actual = getattr(find(scene, mention), attribute)
@@ -43,7 +43,7 @@ def changes_of(
 
 
 def attribute_slots(statement: Statement, said: bool) -> list[tuple[int, str]]:
-    """Return the (mention, attribute) places that a statement fills, or those that it leaves open."""
+    """Return the slots (mention, attribute) that a statement fills, or those that it leaves open."""
     return [
         (index, attribute)
         for index, mention in enumerate(statement.mentions)
@@ -63,7 +63,7 @@ def _replace_attribute(scene: Scene, statement: Statement, rng: random.Random) -
 
 
 def _add_attribute(scene: Scene, statement: Statement, rng: random.Random) -> Iterator[Statement]:
-    """State a further attribute, wrongly."""
+    """State a further attribute falsely."""
     return changes_of(scene, statement, attribute_slots(statement, said=False), rng)
 
 
@@ -103,16 +103,16 @@ def _swap_attribute(scene: Scene, statement: Statement, rng: random.Random) -> I
 
 
 def _add_object(scene: Scene, statement: Statement, rng: random.Random) -> Iterator[Statement]:
-    """Mention a further object that is not there, in as much detail as one of the others.
+    """Mention a further object that is absent, in the detail of one of the others.
 
-    No scene has more than `MAX_OBJECTS`, so a longer list would be recognised as false without the image.
+    No scene has more than `MAX_OBJECTS` objects, so a longer list could be rejected without the image.
     """
     if len(statement.mentions) < MAX_OBJECTS:
         yield from with_foil(statement, rng.choice(statement.mentions), rng)
 
 
 def with_foil(statement: Statement, like: Mention, rng: random.Random) -> Iterator[Statement]:
-    """Append a mention drawn at random that states the same attributes as `like`; it may happen to be true."""
+    """Append a random mention that states the same attributes as `like`. It may be true by chance."""
     for shape in _shuffled(_unsaid(statement, "shape"), rng):
         attributes = {name: rng.choice(_unsaid(statement, name)) for name in ATTRIBUTES if getattr(like, name)}
         yield statement._replace(mentions=(*statement.mentions, Mention(shape, **attributes)))
@@ -131,9 +131,9 @@ NEGATIVE_KINDS = tuple(_EDITS)
 
 
 def first_false(scene: Scene, candidates: Iterator[Statement]) -> Statement | None:
-    """Return the first candidate that is false of the scene and that training could also show as true.
+    """Return the first candidate that is false of the scene and could be true of a training scene.
 
-    A held-out combination is named only where the scene has one itself; otherwise it would mark a caption as false.
+    A held-out combination is mentioned only if the scene has one too. Otherwise it would mark a caption as false.
     """
     for candidate in candidates:
         foreign = not scene.held_out and any(mention.held_out for mention in candidate.mentions)
@@ -146,19 +146,19 @@ def negative_statement(scene: Scene, statement: Statement, kind: str, rng: rando
     """Edit a true statement into a false one.
 
     Args:
-        scene (`Scene`): The scene that `statement` is true of.
-        statement (`Statement`): What to edit.
+        scene (`Scene`): The scene.
+        statement (`Statement`): A statement that is true of the scene.
         kind (`str`): One of `NEGATIVE_KINDS`.
-        rng (`random.Random`): Advanced in place.
+        rng (`random.Random`): Random generator, advanced in place.
 
     Returns:
-        `Statement`, *optional*: False of the scene; None where no edit of this kind is.
+        `Statement`, *optional*: A statement that is false of the scene, or None if no edit of this kind is false.
 
     Raises:
         ValueError: If `kind` is unknown.
 
     Reference:
-        The kinds are those of SugarCrepe, https://huggingface.co/papers/2306.14610.
+        The kinds of SugarCrepe, https://huggingface.co/papers/2306.14610.
     """
     if kind not in _EDITS:
         raise ValueError(f"kind is {kind!r}; accepted: {', '.join(NEGATIVE_KINDS)}")
@@ -166,6 +166,6 @@ def negative_statement(scene: Scene, statement: Statement, kind: str, rng: rando
 
 
 def negative_caption(scene: Scene, caption: Caption, kind: str, rng: random.Random) -> str | None:
-    """Return a false caption in the sentence form of a true one, or None; see `negative_statement`."""
+    """Return a false caption in the sentence form of a true one, or None. See `negative_statement`."""
     statement = negative_statement(scene, caption.statement, kind, rng)
     return None if statement is None else caption._replace(statement=statement).text

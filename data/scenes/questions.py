@@ -1,4 +1,4 @@
-"""Questions about a scene, with answers."""
+"""Questions about scenes, with answers."""
 
 import random
 from collections.abc import Callable
@@ -13,7 +13,7 @@ NUMBERS = ("zero", "one", "two", "three", "four")
 
 
 class Question(NamedTuple):
-    """A question, its answer of one word, and its kind: one of `QUESTION_KINDS`."""
+    """A question, its answer of one word, and its kind, one of `QUESTION_KINDS`."""
 
     text: str
     answer: str
@@ -21,7 +21,7 @@ class Question(NamedTuple):
 
 
 def _definite(item: SceneObject) -> str:
-    """Return "the red circle"."""
+    """Return a definite phrase, such as "the red circle"."""
     return f"the {item.colour} {item.shape}"
 
 
@@ -52,12 +52,12 @@ def _shape(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
 
 
 def _relation(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
-    """Ask whether a relation holds: one that does, or one with its sides exchanged, with equal chance."""
+    """Ask whether a relation holds. With equal chance it does, or its two sides are exchanged."""
     if len(scene.objects) == 1:
         return None
     i, name, j = rng.choice(scene.relations())
     answer = rng.choice(("yes", "no"))
-    # Exchanging the two sides falsifies a relation and leaves the words as likely as they were.
+    # Exchanging the two sides makes a relation false without changing how likely its words are.
     i, j = (i, j) if answer == "yes" else (j, i)
     first, second = scene.objects[i], scene.objects[j]
     return f"is {_definite(first)} {RELATION_WORDINGS[name][0]} {_definite(second)}?", answer
@@ -72,12 +72,12 @@ def _count(scene: Scene, rng: random.Random) -> tuple[str, str]:
 
 
 def _exists(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Ask whether an object is there: one that is, or a combination that is not, with equal chance."""
+    """Ask whether there is an object. With equal chance there is, or its combination is absent."""
     item = rng.choice(scene.objects)
     asked, answer = (item.colour, item.shape), rng.choice(("yes", "no"))
     if answer == "no":
         present = {(other.colour, other.shape) for other in scene.objects}
-        # As often held out as the combinations asked for with "yes": else the words would tell the answer.
+        # Held out exactly if the present object is: otherwise the words would give the answer away.
         absent = [pair for pair in PAIRS if pair not in present and (pair in HELD_OUT) == (asked in HELD_OUT)]
         colours, shapes = zip(*present, strict=True)
         near = [(colour, shape) for colour, shape in absent if colour in colours or shape in shapes]
@@ -100,12 +100,21 @@ def questions(scene: Scene, rng: random.Random) -> list[Question]:
     """Ask one question of each kind that the scene allows.
 
     Args:
-        scene (`Scene`): What to ask about.
-        rng (`random.Random`): Advanced in place.
+        scene (`Scene`): The scene.
+        rng (`random.Random`): Random generator, advanced in place.
 
     Returns:
-        `list[Question]`: In random order. Answers are one word; "yes" and "no" are equally likely, whatever the words
-        of the question. A scene of one object has no question about relations.
+        `list[Question]`: Questions in random order, with answers of one word. "yes" and "no" are equally likely for any
+        words of a question. A scene of one object has no question about relations.
+
+    Example:
+
+        >>> from compalign.data.scenes import generate_scene
+        >>> for question in questions(generate_scene(3), random.Random(0))[:3]:
+        ...     print(f"{question.kind}: {question.text} {question.answer}")
+        shape: what shape is to the right of the pink square? diamond
+        colour: what colour is the diamond? green
+        relation: is the pink square to the right of the green diamond? no
     """
     asked = [(ask(scene, rng), kind) for kind, ask in _QUESTIONS.items()]
     found = [Question(*question, kind) for question, kind in asked if question is not None]

@@ -1,9 +1,8 @@
-"""Drawing: each shape is a small anti-aliased mask, made once for its size and pasted wherever it is needed."""
+"""Drawing of scenes. The anti-aliased mask of each shape is made once per size and reused."""
 
 import math
 from functools import lru_cache
 
-import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from .graph import Scene
@@ -20,9 +19,9 @@ RGB = {
 }
 
 SUPERSAMPLING = 4
-PATTERN_PERIOD = 0.08  # of stripes and dots, in units of the image side: 5 pixels at 64
-RIM = 0.014  # left free of ink, in the same units, so that a pattern never eats into the outline
-WHITENING = 0.8  # the ink is the object's colour, this far towards white
+PATTERN_PERIOD = 0.08  # period of stripes and dots in units of the image side: 5 pixels at 64
+RIM = 0.014  # width without ink along the outline, in the same units
+WHITENING = 0.8  # how far the ink is lightened from the object's colour towards white, in [0, 1]
 
 
 def _star() -> list[tuple[float, float]]:
@@ -53,7 +52,7 @@ def _fitted(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 ARM = (0.32, 0.68)
-POLYGONS = {
+POLYGONS: dict[str, list[tuple[float, float]]] = {
     "square": [(0, 0), (1, 0), (1, 1), (0, 1)],
     "triangle": [(0.5, 0), (1, 1), (0, 1)],
     "diamond": [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)],
@@ -97,14 +96,14 @@ def _draw_pattern(draw: ImageDraw.ImageDraw, pattern: str, side: int, period: fl
 
 
 def _eroded(mask: Image.Image, rim: int) -> Image.Image:
-    """Take `rim` pixels off a mask all around; a box blur stays saturated only where its whole window is filled."""
+    """Shrink a mask by `rim` pixels on all sides: a box blur stays saturated only where its whole window is filled."""
     blurred = ImageOps.expand(mask, rim).filter(ImageFilter.BoxBlur(rim))
     return ImageOps.crop(blurred, rim).point([0] * 254 + [255] * 2)
 
 
 @lru_cache(maxsize=4096)
 def _masks(shape: str, pattern: str, side: int, image_size: int) -> tuple[Image.Image, Image.Image | None]:
-    """Return the coverage of a shape in its box, and of its pattern's ink (None when solid)."""
+    """Return the coverage of a shape in its box, and the coverage of its pattern's ink (None if solid)."""
     fine, unit = side * SUPERSAMPLING, image_size * SUPERSAMPLING
     body = Image.new("L", (fine, fine))
     _draw_shape(ImageDraw.Draw(body), shape, fine)
@@ -120,11 +119,12 @@ def render(scene: Scene, image_size: int = 64) -> Image.Image:
     """Draw a scene, anti-aliased.
 
     Args:
-        scene (`Scene`): What to draw.
+        scene (`Scene`): The scene.
         image_size (`int`): Side of the square image in pixels.
 
     Returns:
-        `PIL.Image.Image`: RGB, `image_size` by `image_size`. Each object fills its box of `scene.boxes(image_size)`.
+        `PIL.Image.Image`: RGB image of `image_size` x `image_size` pixels. Each object fills its box of
+        `scene.boxes(image_size)`.
     """
     image = Image.new("RGB", (image_size, image_size), scene.background)
     for item in scene.objects:
@@ -135,8 +135,3 @@ def render(scene: Scene, image_size: int = 64) -> Image.Image:
         if ink is not None:
             image.paste(tuple(round(c + WHITENING * (255 - c)) for c in colour), box, ink)
     return image
-
-
-def render_array(scene: Scene, image_size: int = 64) -> np.ndarray:
-    """Draw a scene as an array of shape `(image_size, image_size, 3)`, uint8 RGB."""
-    return np.asarray(render(scene, image_size))

@@ -1,4 +1,4 @@
-"""Benchmarks: one small file each."""
+"""Benchmarks: one small file each, and `BENCHMARKS`, which finds them by name."""
 
 from .aro_order import AroCocoOrder, AroFlickrOrder
 from .aro_visual_genome import AroAttribution, AroRelation
@@ -8,6 +8,7 @@ from .coco_retrieval import CocoRetrieval, CocoVal2017Retrieval, Flickr30kRetrie
 from .crepe import CrepeProductivity, CrepeSystematicity
 from .retrieval import Retrieval
 from .scene_composition import SceneComposition
+from .scene_questions import SceneQuestions
 from .scene_retrieval import SceneRetrieval
 from .scene_zero_shot import SceneZeroShot
 from .sugarcrepe import SugarCrepe
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
         SceneComposition,
         SceneZeroShot,
         SceneRetrieval,
+        SceneQuestions,
         SugarCrepe,
         SugarCrepePP,
         Valse,
@@ -64,6 +66,7 @@ __all__ = [
     "Flickr30kRetrieval",
     "Retrieval",
     "SceneComposition",
+    "SceneQuestions",
     "SceneRetrieval",
     "SceneZeroShot",
     "SugarCrepe",

@@ -1,4 +1,4 @@
-"""ARO's order tasks: a caption among four shuffles of its own words."""
+"""ARO's order tasks: a caption against four shuffles of its own words."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,28 +19,27 @@ KIND = "order"
 
 
 class AroOrder(CaptionChoice):
-    """What ARO's COCO-Order and Flickr-Order share: frozen negatives, read from a file.
+    """The common part of ARO's COCO-Order and Flickr-Order: frozen negatives, read from a file.
 
-    The released code draws the shuffles anew at every start and its authors published none, so scores compare only on
-    the same file: its hash, and where it came from, go into the notes.
+    The released code draws new shuffles at every start, and its authors did not publish theirs. Scores compare only
+    on the same file, and the notes record its hash and its source.
 
     Schema: a JSON list (or JSON lines) of `{"image": "val2014/COCO_val2014_000000000001.jpg", "caption_options": ["a
     tall man reads a book", "a book man reads a tall", "man a tall reads book a", "tall a man a reads book", "reads a
-    book a tall man"]}`, the true caption first. Metrics: `order`, where a tie is a miss; `order_lenient`, the rule of
-    the released code, where a tie of the true caption with the best shuffle is correct, so that a shuffle equal to its
-    caption is too.
+    book a tall man"]}`, the true caption first. Metrics: `order`, where a tie is a miss, and `order_lenient`, the rule
+    of the released code, where a tie of the true caption with the best shuffle is correct, even if that shuffle equals
+    the caption.
 
     Args:
-        negatives (`str` or `Path`): The file. Fewer items than the official number are taken for a subset, and a note
-            says so.
-        images (`str` or `Path`): Folder that the names of the images start from.
-        source (`str`, optional): Where the file came from, such as a dataset id and its revision.
+        negatives (`str` or `Path`): The file. If it has fewer items than the official number, a note calls it a subset.
+        images (`str` or `Path`): Folder that the names of the images are relative to.
+        source (`str`, *optional*): Source of the file, such as a dataset id and its revision.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
-        ValueError: If there are more items than the official number, an item has not five captions, a file name leads
-            outside the image folder, or too many images are missing.
+        ValueError: If there are more items than the official number, an item does not have five captions, a file name
+            leads outside the image folder, or too many images are missing.
 
     Reference:
         https://huggingface.co/papers/2210.01936
@@ -73,11 +72,11 @@ class AroOrder(CaptionChoice):
             if image is not None
         ]
         if same := sum(item.captions[0] in item.captions[1:] for item in items):
-            notes.append(f"{same} items have a shuffle equal to the caption: always a tie")
+            notes.append(f"{same} items are always a tie: a shuffle equals the caption")
         super().__init__(items, training_captions, found, notes)
 
     def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
-        """Score the choices, and again by the released rule; see `Benchmark.score`."""
+        """Score the choices, by our rule and by that of the released code; see `Benchmark.score`."""
         metrics, rows = super().score(scores)
         lenient = np.array([row["scores"][0] >= max(row["scores"]) for row in rows])
         metrics[f"{KIND}_lenient"] = Score(
@@ -92,8 +91,8 @@ class AroOrder(CaptionChoice):
 class AroCocoOrder(AroOrder):
     """ARO COCO-Order: the 25,010 captions of 5,000 images of the Karpathy test split; see `AroOrder`.
 
-    Source: https://github.com/mertyg/vision-language-models-are-bows makes such items; `mteb/ARO-COCO-order` on the Hub
-    is a frozen copy. Licence: MIT (code); captions of COCO, CC BY 4.0; images under their Flickr terms.
+    Source: https://github.com/mertyg/vision-language-models-are-bows generates such items; `mteb/ARO-COCO-order` on the
+    Hub is a frozen copy. Licence: MIT (code); captions of COCO, CC BY 4.0; images under their Flickr terms.
     """
 
     name = "aro_coco_order"
@@ -104,8 +103,8 @@ class AroCocoOrder(AroOrder):
 class AroFlickrOrder(AroOrder):
     """ARO Flickr-Order: the 5,000 captions of 1,000 images of Flickr30k's test split; see `AroOrder`.
 
-    Source: as `AroCocoOrder`, `mteb/ARO-Flickr-Order` on the Hub. Licence: MIT (code); captions and images of Flickr30k
-    for research only, images on request from the University of Illinois.
+    Source: as for `AroCocoOrder`; the frozen copy is `mteb/ARO-Flickr-Order`. Licence: MIT (code); captions and images
+    of Flickr30k for research only, images on request from the University of Illinois.
     """
 
     name = "aro_flickr_order"

@@ -1,4 +1,4 @@
-"""ARO on Visual Genome: who does what to whom, and which attribute belongs to which thing, inside a box."""
+"""ARO on Visual Genome: who does what to whom, and which attribute belongs to which object, inside a box."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ from .coverage import find_images
 from .records import check_sizes, read_records
 
 EXCLUDED_RELATIONS = 157  # symmetric or rare ones, listed in the authors' notebook only
-LEAST_PAIR = 25  # items of an attribute pair that the published mean counts
+LEAST_PAIR = 25  # fewest items of an attribute pair that the published mean includes
 FIELDS = {
     "image_path": str,
     "bbox_x": Real,
@@ -29,17 +29,17 @@ FIELDS = {
 
 
 class AroVisualGenome(CaptionChoice):
-    """What the two ARO tasks on Visual Genome share: images are cropped to their boxes before anything else.
+    """The common part of the two ARO tasks on Visual Genome: images are cropped to their boxes first.
 
-    Scores that ignore the boxes, as some ports do, are several points apart: never compare the two.
+    Some ports ignore the boxes. Their scores differ by several points and must not be compared with these.
 
     Args:
-        annotations (`str` or `Path`): Folder of the task's JSON file. Fewer items than the official number are taken
-            for a subset, and a note says so.
+        annotations (`str` or `Path`): Folder of the task's JSON file. If the file has fewer items than the official
+            number, a note calls it a subset.
         images (`str` or `Path`): Folder of the images.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
-        notes (sequence of `str`): What a reader of the scores must know.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
+        notes (sequence of `str`): Notes for readers of the scores.
 
     Raises:
         ValueError: If there are more items than the official number, a file name leads outside the image folder, or too
@@ -76,16 +76,17 @@ class AroVisualGenome(CaptionChoice):
             for (key, record), image in zip(records.items(), found.paths, strict=True)
             if image is not None
         ]
-        self.families = self.averages(Counter(item.kind for item in items))
+        counts = Counter(item.kind for item in items)
+        self.families = self.averages(counts)  # type: ignore[misc]  # known only from the file
         super().__init__(items, training_captions, found, notes)
 
     @abstractmethod
     def group(self, record: dict[str, Any]) -> str:
-        """Name what an item is averaged with first."""
+        """Name the group that an item is first averaged with."""
 
     @abstractmethod
     def averages(self, counts: Counter[str]) -> dict[str, list[str]]:
-        """Say over which groups to average, given the number of items of each."""
+        """Return the groups of each average, given the number of items per group."""
 
 
 class AroRelation(AroVisualGenome):
@@ -95,16 +96,16 @@ class AroRelation(AroVisualGenome):
     200, "bbox_h": 180, "true_caption": "the child is feeding the goat", "false_caption": "the goat is feeding the
     child", "relation_name": "feeding"}`, in pixels.
 
-    The published number is `filtered_macro`, the mean over relations without 157 symmetric or rare ones. The authors
-    list these in a notebook and nowhere else, so the notebook is read; without it there are only `all_macro` and
-    `all_micro`, over every relation, and a note says so.
+    The published number is `filtered_macro`, the mean over relations without 157 symmetric or rare ones. These are
+    listed only in the authors' notebook, which is read for them. Without it there are only `all_macro` and `all_micro`,
+    over every relation, and a note says so.
 
     Source: https://github.com/mertyg/vision-language-models-are-bows, which names the downloads. Licence: MIT (code);
     annotations of Visual Genome, CC BY 4.0; images under their Flickr terms.
 
     Args:
         annotations, images, minimum_coverage, training_captions: As for `AroVisualGenome`.
-        notebook (`str` or `Path`, optional): `Replicate ARO! VG-Relation, VG-Attribution.ipynb` of that repository.
+        notebook (`str` or `Path`, *optional*): `Replicate ARO! VG-Relation, VG-Attribution.ipynb` of that repository.
 
     Raises:
         ValueError: As `AroVisualGenome`; if the notebook does not list 157 relations.
@@ -126,16 +127,16 @@ class AroRelation(AroVisualGenome):
         notebook: str | Path | None = None,
     ):
         self.excluded = None if notebook is None else excluded_relations(notebook)
-        unfiltered = "no notebook, hence no filtered_macro: these averages are over all relations, the published is not"
+        unfiltered = "averages are over all relations, unlike the published filtered_macro, which needs the notebook"
         notes = [unfiltered] if self.excluded is None else []
         super().__init__(annotations, images, minimum_coverage, training_captions, notes)
 
     def group(self, record: dict[str, Any]) -> str:
-        """The relation."""
+        """Return the relation."""
         return record["relation_name"]
 
     def averages(self, counts: Counter[str]) -> dict[str, list[str]]:
-        """All relations, and those that the authors keep."""
+        """Average over all relations, and over those that the authors keep."""
         everything = {"all": sorted(counts)}
         if self.excluded is None:
             return everything
@@ -145,8 +146,8 @@ class AroRelation(AroVisualGenome):
 class AroAttribution(AroVisualGenome):
     """ARO VG-Attribution, read from the official file.
 
-    Schema: `visual_genome_attribution.json`, a list as for `AroRelation`, with `"attributes": ["striped", "wooden"]` in
-    the place of the relation. The published number is `frequent_macro`, the mean over attribute pairs of at least 25
+    Schema: `visual_genome_attribution.json`, a list as for `AroRelation`, with `"attributes": ["striped", "wooden"]`
+    instead of the relation. The published number is `frequent_macro`, the mean over attribute pairs with at least 25
     items; `all_macro` and `all_micro` are over every pair.
 
     Source and licence: those of `AroRelation`. Arguments: those of `AroVisualGenome`.
@@ -160,11 +161,11 @@ class AroAttribution(AroVisualGenome):
     group_field: ClassVar[dict[str, type]] = {"attributes": list}
 
     def group(self, record: dict[str, Any]) -> str:
-        """The pair of attributes, in their order."""
+        """Return the pair of attributes, in their order."""
         return "_".join(map(str, record["attributes"]))
 
     def averages(self, counts: Counter[str]) -> dict[str, list[str]]:
-        """All pairs, and the frequent ones."""
+        """Average over all pairs, and over the frequent ones."""
         return {"frequent": [pair for pair in sorted(counts) if counts[pair] >= LEAST_PAIR], "all": sorted(counts)}
 
 
@@ -172,13 +173,13 @@ def excluded_relations(notebook: str | Path) -> set[str]:
     """Read the relations that the published VG-Relation mean leaves out.
 
     Args:
-        notebook (`str` or `Path`): The authors' notebook, which assigns them to `symmetric`.
+        notebook (`str` or `Path`): The authors' notebook, which assigns the relations to `symmetric`.
 
     Returns:
         `set[str]`: 157 relations.
 
     Raises:
-        ValueError: If the notebook does not list so many.
+        ValueError: If the notebook lists another number of relations.
     """
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells)
@@ -189,7 +190,7 @@ def excluded_relations(notebook: str | Path) -> set[str]:
     return relations
 
 
-def _box(record: dict[str, Any]) -> tuple[Real, Real, Real, Real]:
+def _box(record: dict[str, Any]) -> tuple[float, float, float, float]:
     """Return the box of an item: left, top, right, bottom."""
     left, top = record["bbox_x"], record["bbox_y"]
     return left, top, left + record["bbox_w"], top + record["bbox_h"]

@@ -1,4 +1,4 @@
-"""What every benchmark is: references to encode, groups of scores to compare, and a pure scorer."""
+"""The base of every benchmark: images and texts to encode, groups to compare, and a pure function of the scores."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,36 +6,39 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..results import Score
+from ..results import Ability, Score
 
 
 class Benchmark(ABC):
-    """A question to a model that scores texts against images.
+    """Images, texts, and the groups of them that a model scores.
 
-    A benchmark never sees the model. It lists images and texts, says which of them belong together, and receives the
-    scores. An item is a group of images by texts: one image by two captions, two by two, or, for retrieval, a single
-    group of all images by all captions.
+    A benchmark never sees the model. It lists images and texts, groups them, and receives the scores of each group. A
+    group is one image with two captions, two images with two captions, or, for retrieval, all images with all captions.
 
     Args:
-        images (sequence of path, bytes, `dict`, `PIL.Image.Image` or `ImageCrop`): Images; repetitions cost nothing.
-        texts (sequence of `str` or `tuple[str, ...]`): Texts, or ensembles of prompts whose features are averaged;
-            repetitions cost nothing.
+        images (sequence of path, bytes, `dict`, `PIL.Image.Image` or `ImageCrop`): Images; a repeated image is encoded
+            once.
+        texts (sequence of `str` or `tuple[str, ...]`): Texts, or ensembles of prompts whose features are averaged; a
+            repeated text is encoded once.
         image_groups (array of shape `(groups, I)`): Positions in `images`.
         text_groups (array of shape `(groups, C)`): Positions in `texts`.
         n_found (`int`): Items that can be scored.
-        n_listed (`int`, optional): Items that the benchmark lists; by default all are found.
-        notes (sequence of `str`): What a reader of the scores must know.
+        n_listed (`int`, *optional*): Items that the benchmark lists. Default: `n_found`.
+        notes (sequence of `str`): Notes for readers of the scores.
 
     Attributes:
         name (`str`): Key of the benchmark in results.
         suite (`str`): Title of the table that its scores belong to.
-        columns (`dict[str, str]`): The scores that the table shows and the column title of each.
+        ability (`str`): "composition", if it tests the structure of captions, or "recognition", the ability that
+            fine-tuning for composition must keep.
+        columns (`dict[str, str]`): The scores that the table shows, and the column title of each.
         compares_texts (`bool`): Whether `score` also receives `text_scores`, an array of shape `(groups, C, C)`: the
             cosine of every text with every text of its group.
     """
 
     name: ClassVar[str]
     suite: ClassVar[str]
+    ability: ClassVar[Ability]
     columns: ClassVar[dict[str, str]]
     compares_texts: ClassVar[bool] = False
 
@@ -65,5 +68,6 @@ class Benchmark(ABC):
             scores (`numpy.ndarray` of shape `(groups, C, I)`): `scores[group, text, image]`.
 
         Returns:
-            `tuple`: the metrics by name, and one row per item or query from which they can be computed again.
+            `tuple[dict[str, Score], list[dict]]`: the metrics by name, and one row per item or query, from which the
+            metrics can be computed again.
         """

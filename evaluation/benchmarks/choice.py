@@ -1,27 +1,27 @@
-"""Choosing the true caption among false ones: the scorer that all such benchmarks share."""
+"""Choice between a true caption and false ones, as many benchmarks ask for it."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..baselines import blind_baselines
+from ..blind.text import blind_baselines
 from ..metrics import as_scores, bootstrap_interval, caption_choice
 from ..results import Score
 from .base import Benchmark
 from .coverage import FoundImages
 
-# The kinds of an average: a list whose kinds count equally, or named branches that count equally, each a tree.
+# The kinds that an average is taken over: a list of kinds, or named branches, each a tree. Siblings count equally.
 Tree = Sequence[str] | Mapping[str, "Tree"]
 
-# A kind of at least so many items on which a blind baseline earns so much is flagged: it does not test seeing.
+# A kind that a blind baseline nearly solves does not test seeing. It is flagged from this many items and this credit.
 FLAGGED_ITEMS, FLAGGED_CREDIT = 30, 0.9
 
 
 def families_of_seven(kinds: Sequence[str]) -> dict[str, list[str]]:
-    """Group the seven kinds that SugarCrepe introduced, by the first word of their names.
+    """Group the seven kinds of false captions that SugarCrepe introduced by the first word of their names.
 
     Args:
         kinds (sequence of `str`): Names that start with `replace_`, `swap_` or `add_`.
@@ -43,11 +43,12 @@ class ChoiceItem:
     """One image and several captions, of which the first is true.
 
     Args:
-        key (`str`): Name of the item inside its kind.
-        kind (`str`): What distinguishes the captions.
+        key (`str`): Name of the item, unique within its kind.
+        kind (`str`): Kind of difference between the captions, such as "swap_att".
         image (path, bytes, `dict`, `PIL.Image.Image` or `ImageCrop`): The image.
-        captions (`tuple[str, ...]`): The true caption, then the false ones; equally many in every item.
-        cluster (`str`): Shared by items that are not independent, such as those of one image; intervals allow for it.
+        captions (`tuple[str, ...]`): The true caption, then the false ones; the same number in every item.
+        cluster (`str`): Shared by items that are not independent, such as those of one image. Intervals resample whole
+            clusters.
     """
 
     key: str
@@ -60,24 +61,26 @@ class ChoiceItem:
 class CaptionChoice(Benchmark):
     """A choice between captions, scored strictly (a tie is a miss), by kind and over families of kinds.
 
-    Metrics: the accuracy of each kind, and for each family `<family>_micro` over items and `<family>_macro` over kinds.
-    A kind that a blind baseline all but solves is named in the notes, and so are kinds of a family without items.
+    Metrics: the accuracy of each kind, and for each family `<family>_micro`, over items, and `<family>_macro`, over
+    kinds. The notes name each kind that a blind baseline nearly solves and each kind of a family that has no items.
 
     Args:
         items (sequence of `ChoiceItem`): At least one.
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
-        found (`FoundImages`, optional): Where the items' images were looked for; by default all listed items are there.
-        notes (sequence of `str`): What a reader of the scores must know.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on. Without them,
+            the blind baseline is the length of the captions.
+        found (`FoundImages`, *optional*): The search for the items' images. Default: all listed items are there.
+        notes (sequence of `str`): Notes for readers of the scores.
 
     Attributes:
-        families (mapping of `str` to `Tree`): Averages to form; a kind without items is left out of them.
+        families (mapping of `str` to `Tree`): Averages to form; they leave out kinds without items.
         missing_images (`list[str]`): Names of the images that were not found.
 
     Raises:
         ValueError: If there is no item.
     """
 
-    families: Mapping[str, Tree]
+    ability = "composition"
+    families: ClassVar[Mapping[str, Tree]]
 
     def __init__(
         self,
@@ -106,22 +109,25 @@ class CaptionChoice(Benchmark):
         )
 
     def blind_scores(self, training_captions: Sequence[str] | None) -> dict[str, np.ndarray]:
-        """Score the captions without their images: by name of the baseline, an array of shape `(items, captions)`."""
+        """Score the captions without their images: per baseline, an array of shape `(items, captions)`."""
         return blind_baselines([item.captions for item in self.items], training_captions)
 
     def with_baseline(self, name: str, scores: np.ndarray) -> "CaptionChoice":
         """Return the same choice with one more blind baseline.
 
         Args:
-            name (`str`): Of the baseline.
-            scores (`numpy.ndarray` of shape `(items, captions)`): What it makes of the captions.
+            name (`str`): Name of the baseline.
+            scores (`numpy.ndarray` of shape `(items, captions)`): Its scores of the captions.
+
+        Returns:
+            `CaptionChoice`: a copy; this benchmark stays as it is.
         """
         other = copy(self)
         other.baseline_scores = {**self.baseline_scores, name: scores}
         return other
 
     def options(self, scores: np.ndarray) -> np.ndarray:
-        """Turn the scores of the captions, `(items, captions)`, into those of the options, the right one first."""
+        """Turn the scores of captions, `(items, captions)`, into scores of options, the right option first."""
         return scores
 
     def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
@@ -143,13 +149,13 @@ class CaptionChoice(Benchmark):
         return metrics, rows
 
     def _empty_kinds(self) -> list[str]:
-        """Note the kinds that averages leave out because no item is there."""
+        """Note the kinds that averages leave out because they have no items."""
         listed = {kind for tree in self.families.values() for kind in kind_shares(tree)}
         empty = sorted(listed - set(self.kinds.tolist()))
-        return [f"averages leave out what has no items: {', '.join(empty)}"] if empty else []
+        return [f"averages leave out kinds without items: {', '.join(empty)}"] if empty else []
 
     def _solved_blind(self) -> list[str]:
-        """Note the kinds that a baseline all but solves without the image."""
+        """Note the kinds that a baseline nearly solves without the image."""
         return [
             f"{kind} is nearly solved without the image: {100 * choice['half_credit']:.1f} % by {name}"
             for name, blind_scores in self.baseline_scores.items()
@@ -159,7 +165,7 @@ class CaptionChoice(Benchmark):
 
 
 def strictly_correct(options: np.ndarray) -> np.ndarray:
-    """Say which items score highest with their first option, of `(items, options)`; a tie is a miss."""
+    """Say in which items, of `(items, options)`, the first option scores highest; a tie is a miss."""
     return options[:, 0] > options[:, 1:].max(axis=1)
 
 
@@ -177,12 +183,12 @@ def score_choices(
         options (`numpy.ndarray` of shape `(items, options)`): The right option's score first.
         blind (mapping of `str` to `numpy.ndarray` of the same shape): Scores of each baseline.
         kinds (`numpy.ndarray` of shape `(items,)`): Kind of each item.
-        clusters (`numpy.ndarray` of shape `(items,)`): Items with the same one are resampled together.
+        clusters (`numpy.ndarray` of shape `(items,)`): Items of the same cluster are resampled together.
         families (mapping of `str` to `Tree`): Averages to form.
         chance (`float`): Expected accuracy of a random guess.
 
     Returns:
-        `dict`: a `Score` under each name that `choice_accuracies` gives.
+        `dict[str, Score]`: a score under each name that `choice_accuracies` returns.
     """
     correct = strictly_correct(options)
     chosen = choice_accuracies(options, kinds, families)
@@ -190,7 +196,7 @@ def score_choices(
     return {
         name: Score(
             value=chosen[name]["strict"],
-            n=chosen[name]["n"],
+            n=int(chosen[name]["n"]),
             interval=bootstrap_interval(
                 correct[pool.items],
                 groups=kinds[pool.items] if pool.shares else None,
@@ -217,8 +223,8 @@ def choice_accuracies(
         families (mapping of `str` to `Tree`): Averages to form.
 
     Returns:
-        `dict`: what `caption_choice` returns, for each kind, `<family>_micro` (over items) and `<family>_macro` (the
-        mean over the family's kinds, branch by branch).
+        `dict[str, dict]`: the result of `caption_choice` for each kind, `<family>_micro` (over items) and
+        `<family>_macro` (the mean over the family's kinds, branch by branch).
     """
     by_kind = {str(kind): _choice(options[kinds == kind]) for kind in dict.fromkeys(kinds)}
     return {
@@ -228,14 +234,15 @@ def choice_accuracies(
 
 
 def kind_shares(tree: Tree, present: set[str] | None = None) -> dict[str, float]:
-    """Say how much each kind counts in a macro average.
+    """Compute the share of each kind in a macro average.
 
     Args:
-        tree (`Tree`): Kinds, or branches of them; what stands side by side counts equally.
-        present (`set[str]`, optional): Kinds that have items; others are left out, and branches without any too.
+        tree (`Tree`): Kinds, or branches of kinds; siblings count equally.
+        present (`set[str]`, *optional*): Kinds that have items. Other kinds, and branches without any of these, are
+            left out. Default: all.
 
     Returns:
-        `dict[str, float]`: share of each kind; they add up to 1, or there are none.
+        `dict[str, float]`: share of each kind. The shares add up to 1; the dictionary is empty if no kind is present.
     """
     if isinstance(tree, Mapping):
         branches = [shares for branch in tree.values() if (shares := kind_shares(branch, present))]
@@ -245,14 +252,14 @@ def kind_shares(tree: Tree, present: set[str] | None = None) -> dict[str, float]
 
 
 class _Pool(NamedTuple):
-    """Items averaged together: `items` is a boolean mask; with `shares`, each kind counts that much."""
+    """Items averaged together: `items` is a boolean mask; `shares`, if given, is the share of each kind."""
 
     items: np.ndarray
     shares: dict[str, float] | None
 
 
 def _pools(kinds: np.ndarray, families: Mapping[str, Tree]) -> dict[str, _Pool]:
-    """Name every average: the kinds in the order of the items, then the families that have an item."""
+    """Name every average: the kinds in the order of the items, then the families that have items."""
     pools = {str(kind): _Pool(kinds == kind, shares=None) for kind in dict.fromkeys(kinds)}
     present = set(pools)
     for family, tree in families.items():

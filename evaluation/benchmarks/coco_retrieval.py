@@ -1,33 +1,33 @@
-"""Retrieval over photographs that have several captions each: COCO and Flickr30k."""
+"""Retrieval over photographs with several captions each: COCO and Flickr30k."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ...data.sources import find_column, read_source
+from ...data.readers.sources import find_column, read_source
 from .coverage import find_images
 from .records import check_sizes
 from .retrieval import Retrieval
 
-Captions = dict[str, list[str]]  # of each image, by its file name
+Captions = dict[str, list[str]]  # captions per image, by the file name of the image
 
 
 class PhotographRetrieval(Retrieval):
     """Find the captions of each photograph, any of which is a hit, and the photograph of each caption.
 
     Args:
-        annotations (`str` or `Path`): The official file. With the official numbers of images and captions it is the
-            complete set; with fewer of both it is taken for a subset, and a note says so.
-        images (`str` or `Path`): Folder that the file names start from.
-        captions_per_image (`int` or `"all"`): How many captions of each image to take, the first ones of the file.
+        annotations (`str` or `Path`): The official file. If it has fewer images and fewer captions than the official
+            numbers, a note calls it a subset.
+        images (`str` or `Path`): Folder that the file names are relative to.
+        captions_per_image (`int` or `"all"`): Captions per image, the first ones of the file.
         ks (sequence of `int`): Depths, >= 1.
         minimum_coverage (`float`): Smallest accepted share of captions whose image is found, in [0, 1].
 
     Attributes:
         title (`str`): Short name, for columns.
-        read (`Callable`): Reads the captions of each image from the file.
-        num_images, num_captions (`int`): Official size.
+        read (`Callable`): Reads the captions per image from the file.
+        num_images, num_captions (`int`): Official numbers.
 
     Raises:
         ValueError: If the file is damaged or has an unexpected size, an image has too few captions, a file name leads
@@ -36,7 +36,7 @@ class PhotographRetrieval(Retrieval):
 
     suite = "Retrieval"
     title: ClassVar[str]
-    read: ClassVar[Callable[[Path], Captions]]
+    read: Callable[[Path], Captions]
     num_images: ClassVar[int]
     num_captions: ClassVar[int]
 
@@ -57,11 +57,11 @@ class PhotographRetrieval(Retrieval):
         paths = dict(zip(names, found.paths, strict=True))
         kept = [name for name in listed if paths[name] is not None]
         if not kept:
-            raise ValueError(f"{images}: none of the {len(listed)} images is there")
+            raise ValueError(f"{images}: all {len(listed)} images are missing")
         if found.missing:
-            notes += [*found.notes, "with fewer candidates retrieval is easier: not to be compared with complete sets"]
+            notes += [*found.notes, "retrieval is easier with fewer candidates: do not compare with complete sets"]
         self.missing_images = found.missing
-        self.columns = {
+        self.columns = {  # type: ignore[misc]  # one column per depth
             f"{direction}_recall_{k}": f"{self.title} {short} R@{k}"
             for direction, short in (("image_to_text", "I2T"), ("text_to_image", "T2I"))
             for k in ks
@@ -95,7 +95,7 @@ def read_karpathy_test(path: Path) -> Captions:
             "split": "test", "sentences": [{"raw": "A dog sleeps on a red sofa."}]}]}`; `filepath` only with COCO.
 
     Returns:
-        `dict`: the raw captions of each image, by `filepath/filename`.
+        `dict[str, list[str]]`: the raw captions of each image, by `filepath/filename`.
 
     Raises:
         ValueError: If the file is damaged or has no test image.
@@ -109,10 +109,10 @@ def read_karpathy_test(path: Path) -> Captions:
         }
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path}: not one of Karpathy's files ({error!r}); needs images with filename, split and sentences of raw"
+            f"{path}: not a split file of Karpathy ({error!r}); needs images with filename, split and raw sentences"
         ) from error
     if not captions:
-        raise ValueError(f"{path}: no image of the test split")
+        raise ValueError(f"{path}: no images of the test split")
     return captions
 
 
@@ -123,14 +123,14 @@ def read_coco_captions(path: Path) -> Captions:
         path (`Path`): JSON object of `images` (`id`, `file_name`) and `annotations` (`image_id`, `caption`).
 
     Returns:
-        `dict`: the captions of each image in the order of the file, by file name.
+        `dict[str, list[str]]`: the captions of each image in the order of the file, by file name.
 
     Raises:
         ValueError: If the file is damaged.
     """
     source = read_source(path, None, ())
     if source.container != "coco":
-        raise ValueError(f"{path}: not a captions file of COCO; needs images and annotations")
+        raise ValueError(f"{path}: not a captions file of COCO; needs `images` and `annotations`")
     find_column(source, ("caption",))
     captions: Captions = {}
     for number, record in zip(source.numbers, source.records, strict=True):
@@ -144,8 +144,8 @@ def read_coco_captions(path: Path) -> Captions:
 class CocoRetrieval(PhotographRetrieval):
     """Retrieval on the test images of Karpathy's split of COCO: 5,000 images and 25,010 captions.
 
-    Some images have six or seven captions. Papers take all (open_clip, ARO) or five of each; results note which. The
-    captions are raw: neither lowercased nor shortened.
+    Some images have six or seven captions. Papers use all of them (open_clip, ARO) or five per image; a note records
+    the number. The captions are raw: neither lowercased nor shortened.
 
     Source: https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip, `dataset_coco.json`; `images` is
     the folder that holds `val2014`. Schema: see `read_karpathy_test`. Licence: captions CC BY 4.0; images under their
@@ -165,7 +165,7 @@ class Flickr30kRetrieval(PhotographRetrieval):
     """Retrieval on the test images of Karpathy's split of Flickr30k: 1,000 images and 5,000 captions.
 
     Source: https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip, `dataset_flickr30k.json`; the
-    images are given out on request by the University of Illinois. Schema: see `read_karpathy_test`. Licence: for
+    University of Illinois provides the images on request. Schema: see `read_karpathy_test`. Licence: for
     research only.
 
     Reference:
@@ -179,7 +179,7 @@ class Flickr30kRetrieval(PhotographRetrieval):
 
 
 class CocoVal2017Retrieval(PhotographRetrieval):
-    """Retrieval on COCO val2017 with the first five captions of each of the 5,000 images, as ComAlign measures it.
+    """Retrieval on COCO val2017 with the first five captions of each of the 5,000 images, as in ComAlign.
 
     Source: https://cocodataset.org, `captions_val2017.json` (25,014 captions); `images` is the folder `val2017`.
     Schema: see `read_coco_captions`. Licence: captions CC BY 4.0; images under their Flickr terms.
@@ -205,11 +205,11 @@ class CocoVal2017Retrieval(PhotographRetrieval):
 
 
 def _first(listed: Captions, captions_per_image: int | str, source: str | Path) -> Captions:
-    """Take the first captions of each image, or all."""
+    """Keep the first captions of each image, or all."""
     if captions_per_image == "all":
         return listed
     if not isinstance(captions_per_image, int) or captions_per_image < 1:
-        raise ValueError(f'captions_per_image {captions_per_image!r}; must be a number of at least 1, or "all"')
+        raise ValueError(f'captions_per_image {captions_per_image!r}; must be at least 1, or "all"')
     few = {name: len(captions) for name, captions in listed.items() if len(captions) < captions_per_image}
     if few:
         name, count = next(iter(few.items()))

@@ -1,4 +1,4 @@
-"""Coverage: which listed items have their image on this disk, and what must be said of those that have not."""
+"""Coverage: which listed items have their image on disk, and a note about the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ NAMED = 5  # missing images that a note names
 
 @dataclass(frozen=True)
 class FoundImages:
-    """What `find_images` found.
+    """Result of `find_images`.
 
     Args:
-        paths (`list[Path | None]`): The image of each listed item; None where it is missing.
+        paths (`list[Path | None]`): The image of each listed item; `None` where it is missing.
         missing (`list[str]`): Names of the missing images, sorted.
-        notes (`list[str]`): What a reader of the scores must know: empty, or one note that counts what is left out.
+        notes (`list[str]`): One note that counts the missing images, or no note.
     """
 
     paths: list[Path | None]
@@ -25,11 +25,11 @@ class FoundImages:
 
 
 def find_images(listed: Sequence[tuple[str | Path, str]], minimum_coverage: float = 1.0) -> FoundImages:
-    """Find the image of every listed item, and refuse to go on with too few.
+    """Find the image of every listed item, and refuse if too many are missing.
 
     Args:
         listed (sequence of folder and `str`): For each item, the folder of its image, which need not exist, and the
-            name that the benchmark gives the image. Repeated images are looked up once.
+            benchmark's name of the image. Repeated images are looked up once.
         minimum_coverage (`float`): Smallest accepted share of items whose image is found, in [0, 1].
 
     Returns:

@@ -10,18 +10,18 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ...data.images import ImageCrop
-from ...data.sources import find_column, read_source
+from ...data.readers.sources import find_column, read_source
 from ..results import Score
 from .choice import CaptionChoice, ChoiceItem, kind_shares
 from .coverage import find_images
 
 TRAINING_SETS = ("cc12m", "yfcc", "laion")
-COMPLEXITIES = range(4, 13)  # atoms of a caption
+COMPLEXITIES = range(4, 13)  # numbers of atoms in a caption
 COLUMNS = ("image_id", "caption", "x", "y", "width", "height")
 
 
 class Table(NamedTuple):
-    """A table of CREPE: its file, the column of its negatives, and the kind of its items."""
+    """A table of CREPE: its file, its column of negatives, and the kind of its items."""
 
     file: str
     negatives: str
@@ -29,18 +29,19 @@ class Table(NamedTuple):
 
 
 class Crepe(CaptionChoice):
-    """What the two parts of CREPE share: recall at 1 of a region's caption among its own hard negatives.
+    """The common part of CREPE's two parts: recall at 1 of a region's caption among its own hard negatives.
 
-    Schema: a table with the columns `image_id`, `caption`, `x`, `y`, `width`, `height` (pixels of the region, to which
-    the image is cropped) and one or more of negatives, a list written as Python does. A tie is a miss. Where the number
-    of negatives differs between items the last one is repeated, which changes nothing but the look of the rows.
+    Schema: a table with the columns `image_id`, `caption`, `x`, `y`, `width`, `height` (the region in pixels, to which
+    the image is cropped) and one or more columns of negatives, each a list in Python's notation. A tie is a miss. If an
+    item has fewer negatives than others, its last one is repeated, which changes no score.
 
     Args:
-        tables (sequence of `Table`): What to read, in `folder`.
-        folder, images (`str` or `Path`): Folder of the tables, and of Visual Genome's images: `<image id>.jpg`, or
-            `VG_100K` and `VG_100K_2`, which hold them.
+        tables (sequence of `Table`): Tables to read.
+        folder (`str` or `Path`): Folder of the tables.
+        images (`str` or `Path`): Folder of Visual Genome's images, `<image id>.jpg`, directly or in the folders
+            `VG_100K` and `VG_100K_2`.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
         ValueError: If a column or a value is missing, or too many images are missing.
@@ -68,16 +69,18 @@ class Crepe(CaptionChoice):
             rows = [row for row in rows if row[-1]]
         found = find_images([(images, _image_file(Path(images), row[1])) for row in rows], minimum_coverage)
         width = max((len(row[-1]) for row in rows), default=0)
-        kept = [(k, *row) for k, row in enumerate(rows) if found.paths[k] is not None]
+        kept = [
+            (k, path, *row) for k, (path, row) in enumerate(zip(found.paths, rows, strict=True)) if path is not None
+        ]
         items = [
             ChoiceItem(
                 key=str(k),
                 kind=kind,
-                image=ImageCrop(found.paths[k], box),
+                image=ImageCrop(path, box),
                 captions=(caption, *negatives, *negatives[-1:] * (width - len(negatives))),
                 cluster=str(image_id),
             )
-            for k, kind, image_id, box, caption, negatives in kept
+            for k, path, kind, image_id, box, caption, negatives in kept
         ]
         self.chances = np.array([1 / (1 + len(row[-1])) for row in kept])
         super().__init__(items, training_captions, found, notes)
@@ -94,18 +97,18 @@ class Crepe(CaptionChoice):
 
 
 class CrepeSystematicity(Crepe):
-    """Systematicity: compounds that the training set shows against compounds that it does not.
+    """Systematicity: compounds that occur in the training set, and compounds that do not.
 
-    Kinds: `seen` and `unseen` compounds, against negatives that exchange an atom (`atom`) or recombine the caption's
-    atoms (`comp`). It is meant for models that were trained on nothing but one of the three training sets.
+    Kinds: `seen` and `unseen` compounds, with negatives that exchange an atom (`atom`) or recombine the caption's atoms
+    (`comp`). It is meant for models that were trained on one of the three training sets only.
 
     Source: https://github.com/RAIVNLab/CREPE, folder `crepe/syst_hard_negatives`, with
-    `syst_vg_hard_negs_seen_compounds_in_laion.csv` and so on. Licence: none is stated; annotations of Visual Genome, CC
+    `syst_vg_hard_negs_seen_compounds_in_laion.csv` and so on. Licence: not stated; annotations of Visual Genome, CC
     BY 4.0. Schema and reference: see `Crepe`.
 
     Args:
         folder, images, minimum_coverage, training_captions: As for `Crepe`.
-        training_set (`str`): One of `TRAINING_SETS`.
+        training_set (`str`): The model's training set, one of `TRAINING_SETS`.
 
     Raises:
         ValueError: As `Crepe`; if the training set is unknown.
@@ -128,7 +131,7 @@ class CrepeSystematicity(Crepe):
         training_captions: Sequence[str] | None = None,
     ):
         if training_set not in TRAINING_SETS:
-            raise ValueError(f"training set {training_set!r}; must be one of {', '.join(TRAINING_SETS)}")
+            raise ValueError(f"training_set {training_set!r}; must be one of {', '.join(TRAINING_SETS)}")
         tables = [
             Table(
                 file=f"syst_vg_hard_negs_{split}_compounds_in_{training_set}.csv",
@@ -144,13 +147,18 @@ class CrepeSystematicity(Crepe):
 class CrepeProductivity(Crepe):
     """Productivity: captions of 4 to 12 atoms, each against five negatives.
 
-    Kinds: negatives that exchange an atom (`atom`), swap two (`swap`) or negate the caption (`negate`), by the number
-    of atoms, as in `atom_4`; `atom_macro` and so on are the means over the numbers of atoms.
+    Kinds: negatives that exchange an atom (`atom`), swap two atoms (`swap`) or negate the caption (`negate`), by the
+    number of atoms, as in `atom_4`. `atom_macro`, `swap_macro` and `negate_macro` are the means over the numbers.
 
     Source: https://github.com/RAIVNLab/CREPE, folder `crepe/prod_hard_negatives`, with
     `atom/prod_vg_hard_negs_atom_complexity_4.csv` and so on, negatives in `hard_negs`. Licence: as for
-    `CrepeSystematicity`. Schema and reference: see `Crepe`. Arguments: `folder`, `images`, `minimum_coverage`,
-    `training_captions` as for `Crepe`.
+    `CrepeSystematicity`. Schema and reference: see `Crepe`.
+
+    Args:
+        folder, images, minimum_coverage, training_captions: As for `Crepe`.
+
+    Raises:
+        ValueError: As `Crepe`.
     """
 
     name = "crepe_productivity"
@@ -180,7 +188,7 @@ class CrepeProductivity(Crepe):
 
 
 def _read_table(path: Path, column: str) -> list[tuple[int, tuple[int, int, int, int], str, list[str]]]:
-    """Read image id, box, caption and negatives of each row."""
+    """Read the image id, box, caption and negatives of each row."""
     source = read_source(path, None, ())
     for name in (*COLUMNS, column):
         find_column(source, (name,))
@@ -198,6 +206,6 @@ def _read_table(path: Path, column: str) -> list[tuple[int, tuple[int, int, int,
 
 
 def _image_file(images: Path, image_id: int) -> str:
-    """Name an image of Visual Genome, which comes in two parts, where it is."""
+    """Name the file of an image of Visual Genome, which is distributed in two parts."""
     names = [f"{part}{image_id}.jpg" for part in ("VG_100K/", "VG_100K_2/", "")]
     return next((name for name in names if (images / name).is_file()), names[-1])

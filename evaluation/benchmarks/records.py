@@ -1,4 +1,4 @@
-"""Annotation files of benchmarks: read with every item checked, and counted against the official sizes."""
+"""Annotation files of benchmarks: reading them with every item checked, and comparing their sizes with the official."""
 
 import json
 import reprlib
@@ -11,15 +11,17 @@ def read_records(path: str | Path, fields: Mapping[str, type]) -> dict[str, dict
     """Read the items of a file and check that each has its fields.
 
     Args:
-        path (`str` or `Path`): JSON file with a mapping of item id to record or a list of records; or, with the suffix
-            `.jsonl`, one record a line.
-        fields (mapping of `str` to `type`): Fields that every record needs; others are kept too.
+        path (`str` or `Path`): JSON file that maps item ids to records or lists records; or, with the suffix `.jsonl`,
+            a file with one record per line.
+        fields (mapping of `str` to `type`): Fields that every record needs. Other fields are kept.
 
     Returns:
-        `dict`: the records by id, in the order of the file. A record of a list has its field `id`, or its position.
+        `dict[str, dict]`: the records by id, in the order of the file. The id of a listed record is its field `id`, or
+        its position.
 
     Raises:
-        ValueError: If the file is not JSON, or a record is not an object with these fields.
+        ValueError: If the file is not JSON, a record is not an object with these fields, or two records have the same
+            id.
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
@@ -45,16 +47,15 @@ def read_records(path: str | Path, fields: Mapping[str, type]) -> dict[str, dict
 def check_sizes(listed: Mapping[str, Sized], expected: Mapping[str, int], source: str | Path) -> list[str]:
     """Compare the numbers of items with those of the complete set.
 
-    Where any file has its official size all must; where none has, the files are taken for a subset. No file may have
-    more items than the official one.
+    If one file has its official size, all must. If all files are smaller, they are a subset. No file may be larger.
 
     Args:
         listed (mapping of `str` to sized): The items of each file.
         expected (mapping of `str` to `int`): The official number of items of each file.
-        source (`str` or `Path`): Where the items come from, for the error.
+        source (`str` or `Path`): Origin of the items, for the error.
 
     Returns:
-        `list[str]`: what a reader of the scores must know: nothing, or that it is a subset.
+        `list[str]`: a note that the items are a subset, or no note.
 
     Raises:
         ValueError: If a file has a size that fits neither the complete set nor a subset.

@@ -1,11 +1,11 @@
-"""Retrieval between images and captions, in both directions: the scorer that all such benchmarks share."""
+"""Retrieval between images and captions, in both directions, as several benchmarks ask for it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..baselines import chance_recall
+from ..blind.text import chance_recall
 from ..metrics import bootstrap_interval, retrieval_ranks
 from ..results import Score
 from .base import Benchmark
@@ -21,9 +21,11 @@ class Retrieval(Benchmark):
         captions (sequence of `str`): Captions.
         image_of_caption (sequence of `int`): Position of the image that each caption describes.
         ks (sequence of `int`): Depths, >= 1.
-        n_listed (`int`, optional): Captions that the benchmark lists; by default all are found.
-        notes (sequence of `str`): What a reader of the scores must know.
+        n_listed (`int`, *optional*): Captions that the benchmark lists. Default: all are found.
+        notes (sequence of `str`): Notes for readers of the scores.
     """
+
+    ability = "recognition"
 
     def __init__(
         self,

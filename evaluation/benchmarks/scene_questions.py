@@ -1,4 +1,4 @@
-"""Questions about scenes of the generated world, for models that answer in words."""
+"""Questions about generated scenes, for models that answer in words."""
 
 import random
 from collections import Counter, defaultdict
@@ -12,27 +12,29 @@ from ..metrics import as_scores, bootstrap_interval, mean_per_group
 from ..results import Score
 from .base import Benchmark
 
-TRAINING_SCENES = 500  # show how often each answer is right
+TRAINING_SCENES = 500  # scenes whose answers are counted for the blind baseline and for chance
 
 
 class SceneQuestions(Benchmark):
-    """Is a model's answer, as greedy decoding gives it, the right word?
+    """Answer questions about a scene in words: an answer is right if greedy decoding gives the expected word.
 
-    Schema: `Question(text, answer, kind)` about a scene that training could not have shown. Metrics: the accuracy of
-    each kind, `all_micro` over questions and `all_macro` over kinds; intervals resample scenes. The blind baseline
-    answers each kind of question as training does most often; chance is any one of the kind's answers there.
+    Schema: `Question(text, answer, kind)` about a scene whose combinations of attribute and shape training never shows.
+    Metrics: the accuracy of each kind, `all_micro` over questions and `all_macro` over kinds; intervals resample whole
+    scenes. The blind baseline gives the most frequent answer of the question's kind in the training split. Chance is a
+    random guess among the answers of the kind.
 
-    Dual encoders answer nothing: this is for `evaluate_questions`.
+    Only image-text-to-text models answer questions.
 
     Source: generated, see `compalign.data.scenes`. Licence: that of compalign.
 
     Args:
-        scenes (`int`): Scenes about which all their questions are asked, >= 1.
+        scenes (`int`): Number of scenes, >= 1; every question about each is asked.
         image_size (`int`): Side of the drawn image, in pixels.
-        split (`str`): `"test"`, or `"validation"` to choose settings on.
+        split (`str`): `"test"`, or `"validation"` for choosing settings.
 
     Attributes:
         asked (`list[Question]`): The questions, scene by scene.
+        scene_of (`numpy.ndarray` of shape `(questions,)`): Number of each question's scene, which is its image.
 
     Raises:
         ValueError: If there is no scene or the split is unknown.
@@ -40,6 +42,7 @@ class SceneQuestions(Benchmark):
 
     name = "scenes_questions"
     suite = "Questions about generated scenes"
+    ability = "composition"
     columns: ClassVar[dict[str, str]] = {kind: kind for kind in QUESTION_KINDS} | {"all_micro": "all"}
 
     def __init__(self, scenes: int = 500, image_size: int = 64, split: str = "test"):
@@ -67,8 +70,11 @@ class SceneQuestions(Benchmark):
         """Return the same questions with one more blind baseline.
 
         Args:
-            name (`str`): Of the baseline.
-            correct (`numpy.ndarray` of shape `(questions,)`): Which of its answers are right.
+            name (`str`): Name of the baseline.
+            correct (`numpy.ndarray` of shape `(questions,)`): Whether each of its answers is right.
+
+        Returns:
+            `SceneQuestions`: a copy; this benchmark stays as it is.
         """
         other = copy(self)
         other.baselines = {**self.baselines, name: correct}
@@ -84,11 +90,11 @@ class SceneQuestions(Benchmark):
             `tuple`: as `Benchmark.score`.
 
         Raises:
-            ValueError: If a score is neither 0 nor 1, such as a dual encoder's.
+            ValueError: If a score is neither 0 nor 1, as a cosine is.
         """
         correct = as_scores(scores)[:, 0, 0]
         if not np.isin(correct, (0, 1)).all():
-            raise ValueError(f"{self.name}: scores must be 0 or 1, right or wrong; only answers in words can be judged")
+            raise ValueError(f"{self.name}: scores must be 0 or 1, for a wrong or a right answer in words")
         metrics = {kind: self._accuracy(correct, self.kinds == kind) for kind in dict.fromkeys(self.kinds.tolist())}
         everything = np.ones(len(correct), dtype=bool)
         metrics["all_micro"] = self._accuracy(correct, everything)
@@ -100,7 +106,7 @@ class SceneQuestions(Benchmark):
         return metrics, rows
 
     def _accuracy(self, correct: np.ndarray, chosen: np.ndarray, kinds: np.ndarray | None = None) -> Score:
-        """The accuracy on some questions, over questions or over kinds."""
+        """Compute the accuracy on some questions, over questions or over kinds."""
 
         def mean(values: np.ndarray) -> float:
             return float(values[chosen].mean()) if kinds is None else mean_per_group(values[chosen], kinds[chosen])
@@ -119,12 +125,12 @@ class SceneQuestions(Benchmark):
 
 
 def _asked(seed: int, split: str) -> list[Question]:
-    """The questions about a scene of a split."""
+    """Ask about a scene of a split."""
     return questions(generate_scene(seed, split=split), random.Random(f"asked/{seed}"))
 
 
 def _training_answers() -> dict[str, Counter[str]]:
-    """How often each kind of question has each answer in the training split."""
+    """Count the answers to each kind of question in the training split."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for seed in range(TRAINING_SCENES):
         for question in _asked(seed, "train"):

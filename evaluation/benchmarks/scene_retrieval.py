@@ -1,4 +1,4 @@
-"""Retrieval of scenes of the generated world by their full captions."""
+"""Retrieval between generated scenes and their captions."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -10,17 +10,20 @@ from .retrieval import Retrieval
 class SceneRetrieval(Retrieval):
     """Find the caption of each scene and the scene of each caption.
 
-    Schema: `RetrievalItem(scene, caption)`, one caption a scene. A caption may leave things out and now and then be
-    true of another scene too, so a perfect model stays a little below 100 %.
+    Schema: `RetrievalItem(scene, caption)`, one caption per scene. A caption may leave things out, so that it is
+    sometimes true of another scene too and a perfect model scores a little below 100 %.
 
     Source: generated, see `compalign.data.scenes`. Licence: that of compalign.
 
     Args:
-        count (`int`): Scenes, and captions.
+        count (`int`): Number of scenes, and of captions.
         ks (sequence of `int`): Depths, >= 1.
         image_size (`int`): Side of the drawn image, in pixels.
-        seed (`int`): The items are a function of it.
-        split (`str`): `"test"`, or `"validation"` to choose settings on.
+        seed (`int`): Seed of the items.
+        split (`str`): `"test"`, or `"validation"` for choosing settings.
+
+    Attributes:
+        scenes (`list[Scene]`): The scene of each image.
     """
 
     name = "scenes_retrieval"
@@ -42,3 +45,4 @@ class SceneRetrieval(Retrieval):
             image_of_caption=range(count),
             ks=ks,
         )
+        self.scenes = [item.scene for item in items]

@@ -1,4 +1,4 @@
-"""Zero-shot classification of single objects of the generated world: the ability that fine-tuning must keep."""
+"""Zero-shot classification of single generated objects: the ability that fine-tuning must keep."""
 
 from typing import Any, ClassVar
 
@@ -11,18 +11,21 @@ from .zero_shot import ZeroShotClassification
 
 
 class SceneZeroShot(ZeroShotClassification):
-    """Which of 64 pairs of colour and shape is the object in the image?
+    """Classify the object in the image among 64 pairs of colour and shape.
 
-    Schema: `ZeroShotItem(scene, label)`, against the prompts of `zero_shot_labels()` ("a red circle"). Metrics: `top1`,
-    `mean_per_class`, and top-1 apart for the combinations that training shows (`seen`) and those it does not
-    (`held_out`), always among all classes.
+    Schema: `ZeroShotItem(scene, label)`, with the prompts of `zero_shot_labels()`, such as "a red circle". Metrics:
+    `top1`; `mean_per_class`; and `seen` and `held_out`, top-1 over the images whose combination training shows and
+    over the others, always among all classes.
 
     Source: generated, see `compalign.data.scenes`. Licence: that of compalign.
 
     Args:
-        count (`int`): Images; multiples of 64 keep the classes balanced.
+        count (`int`): Number of images; multiples of 64 keep the classes balanced.
         image_size (`int`): Side of the drawn image, in pixels.
-        seed (`int`): The items are a function of it.
+        seed (`int`): Seed of the items.
+
+    Attributes:
+        scenes (`list[Scene]`): The scene of each image.
     """
 
     name = "scenes_zero_shot"
@@ -38,6 +41,7 @@ class SceneZeroShot(ZeroShotClassification):
             class_names=[label.prompt for label in self.classes],
             templates=["{}"],
         )
+        self.scenes = [item.scene for item in items]
 
     def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
         """Score the classification; see `Benchmark.score`."""

@@ -19,7 +19,7 @@ SIZES = {
     "add_att": 692,
 }
 FIELDS = {"filename": str, "caption": str, "negative_caption": str}
-WITHDRAWN = "108"  # of swap_obj: wrong, removed upstream, still in old copies
+WITHDRAWN = "108"  # an item of swap_obj that is wrong; it was removed upstream and is still in old copies
 
 logger = logging.getLogger(__name__)
 
@@ -29,18 +29,18 @@ class SugarCrepe(CaptionChoice):
 
     Schema: seven files, each a mapping of item id to `{"filename": "000000000001.jpg", "caption": "A dog sleeps on a
     red sofa.", "negative_caption": "A dog sleeps on a blue sofa."}`. Papers print the accuracy of each file, and
-    Replace, Swap and Add as micro (SugarCrepe) or macro averages (CE-CLIP, DeGLA): here are both. Nearly all of Add is
-    solved by choosing the shorter text, so the mean in the table leaves it out.
+    Replace, Swap and Add as micro averages (SugarCrepe) or macro averages (CE-CLIP, DeGLA); both are computed. Choosing
+    the shorter text solves nearly all of Add, so the mean in the table leaves Add out.
 
     Source: https://github.com/RAIVNLab/sugar-crepe, folder `data`; images of COCO val2017.
     Licence: MIT (items); captions from COCO, CC BY 4.0; images under their Flickr terms.
 
     Args:
-        annotations (`str` or `Path`): Folder of the seven JSON files. Where any file has its official size all must; a
-            folder where none has is taken for a subset, and a note says so.
+        annotations (`str` or `Path`): Folder of the seven JSON files. If one has its official size, all must; if all
+            are smaller, a note calls them a subset.
         images (`str` or `Path`): Folder of the images.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
         ValueError: If a file of the complete set has an unexpected size, a file name leads outside the image folder, or
@@ -74,12 +74,15 @@ def items_with_images(
     images: str | Path,
     minimum_coverage: float,
 ) -> tuple[list[ChoiceItem], FoundImages]:
-    """Make the items whose image is there, in the form that SugarCrepe and SugarCrepe++ share.
+    """Make the items of SugarCrepe or SugarCrepe++ whose image is found.
 
     Args:
         listed (mapping of kind to records by key): Each record names its image as `filename`.
-        captions (sequence of `str`): The fields of the captions, true ones first.
+        captions (sequence of `str`): Names of the fields of the captions, true ones first.
         images, minimum_coverage: As in `SugarCrepe`.
+
+    Returns:
+        `tuple[list[ChoiceItem], FoundImages]`: the items, and the search for their images.
 
     Raises:
         ValueError: As `find_images`.
@@ -95,7 +98,7 @@ def items_with_images(
 
 
 def _drop_withdrawn(swap_obj: dict[str, dict], folder: str | Path) -> list[str]:
-    """Drop the item that was withdrawn upstream, if this is an old copy; return what is to be noted."""
+    """Drop the item that was withdrawn upstream, if this is an old copy, and return a note."""
     if len(swap_obj) != SIZES["swap_obj"] + 1 or WITHDRAWN not in swap_obj:
         return []
     del swap_obj[WITHDRAWN]

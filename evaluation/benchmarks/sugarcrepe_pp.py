@@ -1,4 +1,4 @@
-"""SugarCrepe++: two true captions that say the same in other words, and a false one, for COCO val2017."""
+"""SugarCrepe++: two true captions that paraphrase each other, and a false one, for COCO val2017."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..baselines import word_overlap
+from ..blind.text import word_overlap
 from ..metrics import as_scores
 from ..results import Score
 from .choice import CaptionChoice, Tree, families_of_seven, score_choices
@@ -24,20 +24,20 @@ class SugarCrepePP(CaptionChoice):
     "caption2": "A shop is passed by a bus that is red.", "negative_caption": "A blue bus passes a shop."}`. Metrics,
     all strict, by file and over files:
 
-    - `itt_*` (image to text): both true captions score above the false one; at chance 1/3. `itt_first_*` and
-      `itt_second_*` are its two comparisons apart, at chance 1/2.
-    - `tot_*` (text only): the two true captions are closer to each other than either is to the false one; at chance
-      1/3. No image takes part, so the blind baseline beside it is the overlap of the captions' words.
+    - `itt_*` (image to text): both true captions score above the false one; chance is 1/3. `itt_first_*` and
+      `itt_second_*` are the two comparisons one by one; chance is 1/2.
+    - `tot_*` (text only): the two true captions are closer to each other than either is to the false one; chance is
+      1/3. No image is used, so the blind baseline is the overlap of the captions' words.
 
     Source: https://github.com/Sri-Harsha/scpp, folder `data`, or `Aman-J/SugarCrepe_pp` on the Hub; images of COCO
-    val2017. Licence: CC BY 4.0 (items, by the data card; captions from COCO); images under their Flickr terms.
+    val2017. Licence: CC BY 4.0 (items, by their dataset card; captions from COCO); images under their Flickr terms.
 
     Args:
-        annotations (`str` or `Path`): Folder of the five JSON files. Where any file has its official size all must; a
-            folder where none has is taken for a subset, and a note says so.
+        annotations (`str` or `Path`): Folder of the five JSON files. If one has its official size, all must; if all are
+            smaller, a note calls them a subset.
         images (`str` or `Path`): Folder of the images.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
         ValueError: If a file of the complete set has an unexpected size, a file name leads outside the image folder, or
@@ -73,10 +73,12 @@ class SugarCrepePP(CaptionChoice):
         super().__init__(items, training_captions, found, notes)
 
     def options(self, scores: np.ndarray) -> np.ndarray:
-        """Put the worse of the two true captions against the false one."""
+        """Compare the lower-scoring true caption with the false one."""
         return np.stack([scores[:, :2].min(axis=1), scores[:, 2]], axis=1)
 
-    def score(self, scores: np.ndarray, text_scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
+    def score(  # type: ignore[override]  # `compares_texts` promises the second argument
+        self, scores: np.ndarray, text_scores: np.ndarray
+    ) -> tuple[dict[str, Score], list[dict[str, Any]]]:
         """Score both tests; see `Benchmark.score`."""
         metrics, rows = super().score(scores)
         text_scores = as_scores(text_scores)
@@ -101,12 +103,12 @@ class SugarCrepePP(CaptionChoice):
         return {f"{test}_{name}": score for test, named in tests.items() for name, score in named.items()}, rows
 
     def _alone(self, scores: np.ndarray, caption: int) -> dict[str, Score]:
-        """Score one true caption against the false one."""
+        """Score the choice between one true caption and the false one."""
         chosen = [caption, 2]
         blind = {name: blind_scores[:, chosen] for name, blind_scores in self.baseline_scores.items()}
         return score_choices(scores[:, chosen], blind, self.kinds, self.clusters, self.families, chance=1 / 2)
 
 
 def _paraphrase_options(text_scores: np.ndarray) -> np.ndarray:
-    """Put the closeness of the two true captions before that of each to the false one: `(items, 3)`."""
+    """Return the similarity of the two true captions, then that of each to the false one: `(items, 3)`."""
     return np.stack([text_scores[:, 0, 1], text_scores[:, 0, 2], text_scores[:, 1, 2]], axis=1)

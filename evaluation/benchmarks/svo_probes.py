@@ -1,4 +1,4 @@
-"""SVO-Probes: which of two images shows the sentence, where they differ in a subject, a verb or an object?"""
+"""SVO-Probes: a sentence against two images that differ in its subject, verb or object."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...data.sources import find_column, read_source
+from ...data.readers.sources import find_column, read_source
 from ..metrics import as_scores
 from ..results import Score
 from .base import Benchmark
@@ -22,11 +22,12 @@ class SvoProbes(Benchmark):
 
     Schema: `svo_probes.csv` with the columns `sentence`, `pos_image_id`, `neg_image_id`, `subj_neg`, `verb_neg` and
     `obj_neg` (True or False), among others. As in the authors' notebook, only rows whose images differ in exactly one
-    of the three count. There each sentence and image are judged to match or not, by a threshold; a dual encoder has
-    none, so here the sentence must score strictly higher with its own image. Nothing blind can tell the images apart.
+    of the three count. The notebook decides by a threshold whether a sentence and an image match. A dual encoder has no
+    threshold, so here the sentence must score strictly higher with its own image than with the other. A model that sees
+    no image cannot choose between images, so there is no blind baseline.
 
-    Source: https://github.com/google-deepmind/svo_probes; the images are web pages' own, listed by address, so that
-    some can no longer be had. Licence: CC BY 4.0 (table).
+    Source: https://github.com/google-deepmind/svo_probes; the table lists the addresses of the images, some of which no
+    longer exist. Licence: CC BY 4.0 (table).
 
     Args:
         annotations (`str` or `Path`): The table.
@@ -43,6 +44,7 @@ class SvoProbes(Benchmark):
 
     name = "svo_probes"
     suite = "SVO-Probes"
+    ability = "composition"
     families: ClassVar[Mapping[str, list[str]]] = {"all": list(FLAGS)}
     columns: ClassVar[dict[str, str]] = {kind: kind for kind in FLAGS} | {"all_micro": "all"}
 
@@ -54,10 +56,10 @@ class SvoProbes(Benchmark):
         pairs = list(zip(found.paths[::2], found.paths[1::2], strict=True))
         kept = [k for k, pair in enumerate(pairs) if None not in pair]
         if not kept:
-            raise ValueError(f"{annotations}: none of {len(probes)} rows has both images in {images}")
+            raise ValueError(f"{annotations}: {len(probes)} rows, but no row has both its images in {images}")
         notes = [*found.notes]
         if len(kept) < len(probes):
-            notes.append(f"{len(probes) - len(kept)} of {len(probes)} rows left out, for each needs both its images")
+            notes.append(f"{len(probes) - len(kept)} of {len(probes)} rows left out, since each needs both images")
         if len(probes) < len(listed):
             notes.append(f"{len(listed) - len(probes)} rows whose images differ in several ways do not count")
         self.missing_images = found.missing
@@ -88,7 +90,7 @@ class SvoProbes(Benchmark):
 
 
 def _read_rows(path: str | Path) -> list[tuple[str | None, dict[str, Any]]]:
-    """Read the rows, each with the one thing in which its images differ, or None where they differ in several."""
+    """Read the rows, each with the one word in which its images differ, or None if they differ in several."""
     source = read_source(path, None, ())
     for column in COLUMNS:
         find_column(source, (column,))

@@ -1,4 +1,4 @@
-"""VALSE: captions and foils of eleven pieces, on photographs of five sources."""
+"""VALSE: captions and foils in eleven files, on photographs of several datasets."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from .choice import CaptionChoice, ChoiceItem, Tree
 from .coverage import find_images
 from .records import check_sizes, read_records
 
-# Items that at least two of three annotators found true of the image, the only ones that count. The names are those of
-# the files; the official configuration spells several of them wrongly.
+# Only items whose caption at least two of three annotators validated count. The names are those of the files; the
+# official configuration misspells several of them.
 SIZES = {
     "existence": 505,
     "plurals": 851,
@@ -27,9 +27,9 @@ SIZES = {
     "foil-it": 943,
 }
 FIELDS = {"dataset": str, "image_file": str, "caption": str, "foil": str, "mturk": dict}
-VALIDATED = 2  # annotators of three
+VALIDATED = 2  # annotators, of three
 
-# Two labels (coco2017 and coco_2017) are one source, and one label (VisDial_v1.0) is three: file names tell them apart.
+# Two labels (coco2017 and coco_2017) are the same source, and one label (VisDial_v1.0) is three: file names decide.
 SOURCES = {
     "v7w_": "visual7w",
     "COCO_train2014_": "coco_train2014",
@@ -44,25 +44,25 @@ class Valse(CaptionChoice):
 
     Schema: eleven files, each a mapping of item id to `{"dataset": "visual7w", "image_file": "v7w_1.jpg", "caption":
     "There are no people in the picture.", "foil": "There are people in the picture.", "mturk": {"caption": 3, "foil":
-    0, "other": 0}}`, of which only items with `mturk.caption >= 2` count. The headline is `all_macro`, the mean over
-    the eleven files (tables of papers show nine columns, the counting pieces as one).
+    0, "other": 0}}`. Only items with `mturk.caption >= 2` count. The headline is `all_macro`, the mean over the eleven
+    files. Tables in papers show nine columns, with the three counting files as one.
 
-    Two blind baselines are printed: the shorter text, and the caption whose numbers add up to more, which is right on
-    every item of counting-adversarial.
+    There are two blind baselines: the shorter text, and the caption whose numbers have the larger sum, which is right
+    on every item of counting-adversarial.
 
     Source: https://github.com/Heidelberg-NLP/VALSE, folder `data`. Licence: MIT (items); images under the terms of
     Visual7W, COCO, SWiG and VisDial.
 
     Args:
-        annotations (`str` or `Path`): Folder of the JSON files. Where any file has its official number of counted items
-            all must; a folder where none has is taken for a subset, and a note says so.
-        images (`str` or `Path`): Folder with one folder, or link to one, for each source of images: `visual7w`,
+        annotations (`str` or `Path`): Folder of the JSON files. If one has its official number of counted items, all
+            must; if all have fewer, a note calls them a subset.
+        images (`str` or `Path`): Folder with one folder, or link to a folder, per source of images: `visual7w`,
             `coco_val2017`, `coco_train2014`, `coco_val2014`, `swig`, `visdial_val2018`.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
-        ValueError: If a file of the complete set has an unexpected size, an item is of an unknown source, a file name
+        ValueError: If a file of the complete set has an unexpected size, the source of an item is unknown, a file name
             leads outside its folder, or too many images are missing.
 
     Reference:
@@ -102,23 +102,23 @@ class Valse(CaptionChoice):
         super().__init__(items, training_captions, found, notes)
 
     def blind_scores(self, training_captions: Sequence[str] | None) -> dict[str, np.ndarray]:
-        """Add the caption that names the larger numbers; see `CaptionChoice.blind_scores`."""
+        """Add the baseline of larger numbers; see `CaptionChoice.blind_scores`."""
         numbers = [[sum_of_numbers(caption) for caption in item.captions] for item in self.items]
         return super().blind_scores(training_captions) | {"larger number": np.array(numbers, dtype=np.float64)}
 
 
 def sum_of_numbers(text: str) -> int:
-    """Add up the numbers that a text writes in digits; 0 if there are none."""
+    """Add up the numbers that a text writes in digits; 0 without numbers."""
     return sum(map(int, re.findall(r"\d+", text)))
 
 
 def _validated(records: dict[str, dict]) -> dict[str, dict]:
-    """Keep the items whose caption enough annotators found true."""
+    """Keep the items whose caption enough annotators validated."""
     return {key: record for key, record in records.items() if record["mturk"].get("caption", 0) >= VALIDATED}
 
 
 def _source(piece: str, key: str, record: dict) -> str:
-    """Name the source of an item's image."""
+    """Return the folder of an item's image."""
     for prefix, source in SOURCES.items():
         if record["image_file"].startswith(prefix):
             return source

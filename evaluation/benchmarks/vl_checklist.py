@@ -1,4 +1,4 @@
-"""VL-CheckList: objects, attributes and relations, in many small files."""
+"""VL-CheckList: objects, attributes and relations, in many files."""
 
 import json
 import reprlib
@@ -15,7 +15,7 @@ LEAVES = {
     "attribute": ("action", "color", "material", "size", "state"),
     "relation": ("action", "spatial"),
 }
-# The files whose official sizes are known; they are among the largest.
+# Official sizes, as far as they are known; these files are among the largest.
 SIZES = {
     "Attribute/vaw/size": 15_321,
     "Attribute/vg/color": 11_569,
@@ -30,27 +30,27 @@ class VLCheckList(CaptionChoice):
 
     Schema: JSON files below `Object/{Location,Size}`, `Attribute/{vg,vaw}` and `Relation`, each a list of
     `["VG_100K/1.jpg", {"POS": ["red cup"], "NEG": ["green cup"]}]`; the first text of each side is used. Averages are
-    nested: files inside a dataset (Visual Genome, VAW, SWiG, HAKE), datasets inside a leaf, leaves inside their group
-    (`object_macro`, `attribute_macro`, `relation_macro`); `all_macro`, the published overall score, is the mean of the
+    nested: files within a dataset (Visual Genome, VAW, SWiG, HAKE), datasets within a leaf, leaves within their group
+    (`object_macro`, `attribute_macro`, `relation_macro`). `all_macro`, the published overall score, is the mean of the
     nine leaves.
 
-    Items whose two texts are equal are always a tie, and items repeat: notes count both.
+    Items with two equal texts are always a tie, and some items occur twice; notes count both.
 
     Source: https://github.com/om-ai-lab/VL-CheckList, folder `data`. Licence: free for non-commercial use, as its setup
     file says. One source of HAKE's images is offline, so `minimum_coverage` may have to be lower than 1.
 
     Args:
-        annotations (`str` or `Path`): Folder of `Object`, `Attribute` and `Relation`. Where one of the files of known
-            size has it all of them must; otherwise the files are taken for a subset, and a note says so.
+        annotations (`str` or `Path`): Folder of `Object`, `Attribute` and `Relation`. If one of the files of known size
+            has this size, all must; if all are smaller, a note calls them a subset.
         images (`str` or `Path`): Folder with the folders, or links to folders, `vg`, `swig` and `hake`.
-        limit (`int`, optional): First items of each file that count. The released runner has 1000, and so have
-            published scores; None is all. The runner counts only items whose image is there, ours counts all.
+        limit (`int`, *optional*): Number of items per file, the first ones; `None` for all. The released runner uses
+            1000, and so do published scores. The runner counts only items whose image is found; here all count.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
-        ValueError: If a file is not of the schema, is where none is expected or has an unexpected size, a file name
-            leads outside its folder, or too many images are missing.
+        ValueError: If a file does not follow the schema, is in an unexpected place or has an unexpected size, a file
+            name leads outside its folder, or too many images are missing.
 
     Reference:
         https://huggingface.co/papers/2207.00221
@@ -87,14 +87,15 @@ class VLCheckList(CaptionChoice):
             for (name, key, image, captions), path in zip(records, found.paths, strict=True)
             if path is not None
         ]
-        self.families = _families(list(listed))
-        if empty := [leaf for leaf, datasets in self.families["all"].items() if not datasets]:
-            notes.append(f"leaves without files, left out of every average: {', '.join(empty)}")
+        families = _families(list(listed))
+        self.families = families  # type: ignore[misc]  # known only from the folder
+        if empty := [leaf for leaf, datasets in families["all"].items() if not datasets]:
+            notes.append(f"averages leave out leaves without files: {', '.join(empty)}")
         super().__init__(items, training_captions, found, notes + _flaws(items))
 
 
 def _read(path: Path) -> list[tuple[str, tuple[str, str]]]:
-    """Read a file as images with their true and their false text."""
+    """Read the images of a file with their true and false texts."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -111,20 +112,20 @@ def _read(path: Path) -> list[tuple[str, tuple[str, str]]]:
 
 
 def _place(name: str) -> tuple[str, str, str]:
-    """Say of a file, such as "Attribute/vaw/size" or "Relation/swig_action", its group, leaf and dataset."""
+    """Return the group, leaf and dataset of a file, such as "Attribute/vaw/size" or "Relation/swig_action"."""
     group, *parts = name.lower().split("/")
     words = {word for part in parts for word in part.split("_")}
     leaves, datasets = words & set(LEAVES[group]), words & set(IMAGE_FOLDERS)
     if len(leaves) != 1 or len(datasets) != 1:
         raise ValueError(
-            f"{name}.json: of the leaves {', '.join(LEAVES[group])} and the datasets {', '.join(IMAGE_FOLDERS)} the "
-            f"path names {sorted(leaves)} and {sorted(datasets)}; must be one of each"
+            f"{name}.json: the path names the leaves {sorted(leaves)} and the datasets {sorted(datasets)}; must be one "
+            f"of {', '.join(LEAVES[group])} and one of {', '.join(IMAGE_FOLDERS)}"
         )
     return group, leaves.pop(), datasets.pop()
 
 
 def _families(names: Sequence[str]) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """Arrange files as trees of leaves and datasets: one of each group, and one of all leaves."""
+    """Arrange files as trees of leaves and datasets: one tree per group, and one of all leaves."""
     groups: dict[str, dict] = {group: {leaf: {} for leaf in leaves} for group, leaves in LEAVES.items()}
     for name in names:
         group, leaf, dataset = _place(name)
@@ -134,8 +135,8 @@ def _families(names: Sequence[str]) -> dict[str, dict[str, dict[str, list[str]]]
 
 
 def _flaws(items: Sequence[ChoiceItem]) -> list[str]:
-    """Count what is wrong with the released items."""
+    """Count the flaws of the released items."""
     same = sum(item.captions[0] == item.captions[1] for item in items)
     repeated = len(items) - len({(item.kind, item.image, item.captions) for item in items})
-    counts = {"items have two equal texts: always a tie": same, "items repeat another of their file": repeated}
+    counts = {"items have two equal texts: always a tie": same, "items repeat another item of their file": repeated}
     return [f"{count} {flaw}" for flaw, count in counts.items() if count]

@@ -1,4 +1,4 @@
-"""What'sUp: where things are, relative to one another or in the picture."""
+"""What'sUp: positions of objects relative to one another or in the picture."""
 
 import json
 import reprlib
@@ -18,7 +18,7 @@ from .records import check_sizes, read_records
 CONTROLLED_FILES = {"controlled_a": "controlled_images_dataset.json", "controlled_b": "controlled_clevr_dataset.json"}
 CONTROLLED_SIZES = {"controlled_a": 412, "controlled_b": 408}
 OPTIONS = 4
-# In this order, for "on" is a common word. Relations of one axis are opposites, hence a pair.
+# The first match decides, so "on", a common word, comes last. Two relations of an axis are opposites and form a pair.
 AXES = {
     "to the left of": "horizontal",
     "to the right of": "horizontal",
@@ -31,26 +31,27 @@ SPATIAL_SIZES = {"coco_one": 2247, "coco_two": 440, "vg_one": 1160, "vg_two": 29
 
 
 class WhatsUpControlled(CaptionChoice):
-    """What'sUp on controlled photographs: each two things are taken in four arrangements, and each has four captions.
+    """What'sUp on controlled photographs: two objects in four arrangements, each with the same four captions.
 
     Schema: `controlled_images_dataset.json` (A: left, right, on, under) and `controlled_clevr_dataset.json` (B: left,
     right, front, behind), each a list of `{"image_path": "data/controlled_images/mug_on_table.jpeg", "caption_options":
     ["A mug on a table", "A mug under a table", "A mug to the left of a table", "A mug to the right of a table"]}`, the
     true caption first.
 
-    Metrics: accuracy of each subset; `<subset>_pair`, the share of opposite arrangements of the same things that are
-    both right, and `<subset>_set`, the share of things with all four right. A tie is a miss, where the released code
-    takes the first of equals, which is the true one. Pairs and sets without all their images do not count.
+    Metrics: accuracy of each subset; `<subset>_pair`, the share of pairs of opposite arrangements that are both right;
+    and `<subset>_set`, the share of pairs of objects whose four arrangements are all right. A tie is a miss; the
+    released code takes the first of equal scores, which is the true caption's. Pairs and sets with missing images do
+    not count.
 
     Source: https://github.com/amitakamath/whatsup_vlms, which names the downloads. Licence: MIT.
 
     Args:
         folder (`str` or `Path`): Folder of the two JSON files and of `controlled_images` and `controlled_clevr`.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
-        ValueError: If a file is damaged or has an unexpected size, a caption has none of the relations, a file name
+        ValueError: If a file is damaged or has an unexpected size, a caption states no known relation, a file name
             leads outside the folder, or too many images are missing.
 
     Reference:
@@ -102,20 +103,20 @@ class WhatsUpControlled(CaptionChoice):
 
 
 class WhatsUpSpatial(CaptionChoice):
-    """What'sUp on photographs of COCO and Visual Genome: one thing's place in the picture, or two things' arrangement.
+    """What'sUp on photographs of COCO and Visual Genome: the position of one object, or the arrangement of two.
 
     Schema: `coco_qa_one_obj.json`, `coco_qa_two_obj.json`, `vg_qa_one_obj.json` and `vg_qa_two_obj.json`, each a list
     of `[285, "A photo of a bear on the left", "A photo of a bear on the right"]`: image id, true and false caption.
-    The subsets on Visual Genome are called GQA-spatial in the paper, whose tables average the two of a source.
+    The paper calls the subsets on Visual Genome GQA-spatial; its tables average the two subsets of a source.
 
     Source and licence: those of `WhatsUpControlled`; images under their Flickr terms.
 
     Args:
         folder (`str` or `Path`): Folder of the four JSON files.
-        coco_images (`str` or `Path`, optional): Folder of COCO val2017; by default `val2017` in `folder`.
-        vg_images (`str` or `Path`, optional): Folder of Visual Genome's images; by default `vg_images` in `folder`.
+        coco_images (`str` or `Path`, *optional*): Folder of COCO val2017. Default: `val2017` in `folder`.
+        vg_images (`str` or `Path`, *optional*): Folder of Visual Genome's images. Default: `vg_images` in `folder`.
         minimum_coverage (`float`): Smallest accepted share of listed items whose image is found, in [0, 1].
-        training_captions (sequence of `str`, optional): Captions that the blind language models are fitted on.
+        training_captions (sequence of `str`, *optional*): Captions to fit the blind language models on.
 
     Raises:
         ValueError: If a file is damaged or has an unexpected size, or too many images are missing.
@@ -161,12 +162,15 @@ class WhatsUpSpatial(CaptionChoice):
 
 
 def _four(record: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """Return the captions of a controlled photograph, of which the first must state a relation."""
+    """Return the captions of a controlled photograph; the first must state a relation."""
     captions = tuple(record["caption_options"])
     if len(captions) != OPTIONS or not all(isinstance(caption, str) for caption in captions):
         raise ValueError(f"{path}, {record['image_path']}: {reprlib.repr(captions)}; needs {OPTIONS} captions")
     if _axis(captions[0]) is None:
-        raise ValueError(f"{path}, {record['image_path']}: {captions[0]!r} has none of {', '.join(AXES)}")
+        accepted = ", ".join(AXES)
+        raise ValueError(
+            f"{path}, {record['image_path']}: {captions[0]!r} states no relation; must be one of {accepted}"
+        )
     return captions
 
 
@@ -176,7 +180,7 @@ def _axis(caption: str) -> str | None:
 
 
 def _things(record: dict[str, Any]) -> str:
-    """Name what stands in a photograph: those of one set have the same four captions, in another order."""
+    """Name the objects of a photograph: photographs of one set have the same captions, in different orders."""
     return min(record["caption_options"])
 
 

@@ -1,4 +1,4 @@
-"""Winoground: two images and two captions of the same words, to be matched."""
+"""Winoground: two images and two captions with the same words, to be matched."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,23 +24,23 @@ CHANCE = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
 
 
 class Winoground(Benchmark):
-    """Winoground, read from a folder of the user's own: it is gated, for research only, and must not be copied.
+    """Winoground, read from the user's own folder: the dataset is gated, for research only, and must not be copied.
 
     Schema: `examples.jsonl`, one `{"id": 0, "image_0": "ex_0_img_0", "image_1": "ex_0_img_1", "caption_0": "a cup on a
     book", "caption_1": "a book on a cup", "tag": "Object", "secondary_tag": "", "num_main_preds": 1, "collapsed_tag":
-    "Object"}` a line, and a folder `images` of PNG files. Metrics, all strict: `text`, `image` and `group` over all
-    items, and over those of each collapsed tag as `text_<tag>` and so on, in lower case. A model that does not look at
-    the images scores 0 on all three, so no blind baseline is printed. An interval is about 4.5 points to either side.
+    "Object"}` per line, and a folder `images` of PNG files. Metrics, all strict: `text`, `image` and `group` over all
+    items, and over the items of each collapsed tag as `text_<tag>` and so on, in lower case. A model that does not look
+    at the images scores 0 on all three, so there is no blind baseline. Intervals reach about 4.5 points to either side.
 
     Source: https://huggingface.co/datasets/facebook/winoground, with access granted to the user. Licence: its own, for
     research only.
 
     Args:
-        folder (`str` or `Path`): Folder of `examples.jsonl` and `images`. Fewer than 400 items are taken for a subset,
-            and a note says so.
+        folder (`str` or `Path`): Folder of `examples.jsonl` and `images`. If there are fewer than 400 items, a note
+            calls them a subset.
 
     Raises:
-        ValueError: If there are more than 400 items or none, a file name leads outside the folder, or an image is
+        ValueError: If there is no item or there are more than 400, a file name leads outside the folder, or an image is
             missing.
 
     Reference:
@@ -49,6 +49,7 @@ class Winoground(Benchmark):
 
     name = "winoground"
     suite = "Winoground"
+    ability = "composition"
     columns: ClassVar[dict[str, str]] = {"text": "text", "image": "image", "group": "group"}
 
     def __init__(self, folder: str | Path):
@@ -72,7 +73,7 @@ class Winoground(Benchmark):
     def score(self, scores: np.ndarray) -> tuple[dict[str, Score], list[dict[str, Any]]]:
         """Score the matching; see `Benchmark.score`."""
         hits = winoground_hits(scores)
-        # Two captions of an image level, and two images of a caption.
+        # Equal scores of two captions for an image, and of two images for a caption.
         ties = {"text": (scores[:, 0] == scores[:, 1]).any(axis=1)}
         ties["image"] = (scores[:, :, 0] == scores[:, :, 1]).any(axis=1)
         ties["group"] = ties["text"] | ties["image"]
@@ -96,5 +97,5 @@ class Winoground(Benchmark):
 
 
 def _file_name(image: str) -> str:
-    """Complete the name of an image, which the official file gives without its suffix."""
+    """Complete the name of an image, which has no suffix in the official file."""
     return image if Path(image).suffix else f"{image}.png"

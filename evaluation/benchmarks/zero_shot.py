@@ -1,4 +1,4 @@
-"""Zero-shot classification: the scorer that all such benchmarks share."""
+"""Zero-shot classification, as several benchmarks ask for it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from .base import Benchmark
 
 
 class ZeroShotClassification(Benchmark):
-    """Which of the classes does an image show, by the score of prompts that name the class?
+    """Classify images by the scores of prompts that name the classes.
 
-    A class is the normalised mean of its prompts' normalised features, one prompt a template. Metrics: `top1` over
-    images and `mean_per_class`. A tie of the image's class with another is a miss, so that classes of the same name are
-    never right; a note counts them.
+    The features of a class are the normalised mean of the normalised features of its prompts, one prompt per template.
+    Metrics: `top1`, over images, and `mean_per_class`. A tie of the image's class with another is a miss, so that
+    images of two classes with the same name are always misses; a note counts such names.
 
     Args:
         images (sequence of path, bytes, `dict` or `PIL.Image.Image`): Images.
         labels (sequence of `int`): Position of each image's class.
-        class_names (sequence of `str`): Names of the classes, as prompts write them.
-        templates (sequence of `str`): Prompts, with `{}` where the name goes.
-        notes (sequence of `str`): What a reader of the scores must know.
+        class_names (sequence of `str`): Names of the classes, as they appear in prompts.
+        templates (sequence of `str`): Prompts, with `{}` in the place of the name.
+        notes (sequence of `str`): Notes for readers of the scores.
 
     Raises:
-        ValueError: If there is no image, labels are not one an image and positions of classes, a template has no `{}`,
-            or there is none.
+        ValueError: If there is no image or no template, a template has no `{}`, there is not one label per image, or a
+            label is not the position of a class.
 
     Reference:
         CLIP, https://huggingface.co/papers/2103.00020, section 3.1.4.
@@ -35,6 +35,7 @@ class ZeroShotClassification(Benchmark):
 
     name = "zero_shot"
     suite = "Zero-shot classification"
+    ability = "recognition"
     columns: ClassVar[dict[str, str]] = {"top1": "top-1", "mean_per_class": "mean per class"}
 
     def __init__(
@@ -47,14 +48,17 @@ class ZeroShotClassification(Benchmark):
     ):
         self.labels, self.class_names = np.asarray(labels), list(class_names)
         if not len(images) or self.labels.shape != (len(images),):
-            raise ValueError(f"{len(images)} images with labels of shape {self.labels.shape}; one label an image")
+            raise ValueError(
+                f"{len(images)} images with labels of shape {self.labels.shape}; must be one label per image, for at "
+                "least one image"
+            )
         if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
             raise ValueError(
                 f"labels span {self.labels.min()}..{self.labels.max()}; must be in 0..{len(self.class_names) - 1}"
             )
         without = [template for template in templates if "{}" not in template]
         if without or not templates:
-            raise ValueError(f"templates {without or list(templates)}; needs templates with {{}} for the name")
+            raise ValueError(f"templates {without or list(templates)}; each needs {{}} in the place of the name")
         prompts = [tuple(template.replace("{}", name) for template in templates) for name in self.class_names]
         super().__init__(
             images=images,
@@ -83,8 +87,8 @@ class ZeroShotClassification(Benchmark):
 
 
 def _shared_names(class_names: Sequence[str]) -> list[str]:
-    """Note the classes that no prompt can tell apart."""
+    """Note names that several classes share: no prompt can tell such classes apart."""
     shared = sorted(name for name, count in Counter(class_names).items() if count > 1)
     if not shared:
         return []
-    return [f"{len(shared)} names stand for several classes each, whose images are misses, such as {shared[0]}"]
+    return [f"class names that are not unique: {len(shared)}, such as {shared[0]}; images of these classes are misses"]

@@ -1,4 +1,4 @@
-"""The choice between a true and a false caption, as a metric of the library `evaluate`.
+"""Choice between a true and a false caption, as a metric of the `evaluate` library.
 
 metric = evaluate.load("evaluation/metric_modules/caption_choice.py")
 metric.compute(scores_true=[0.3, 0.2], scores_false=[0.1, 0.2])

@@ -1,7 +1,7 @@
-"""Retrieval recall in both directions, as a metric of the library `evaluate`.
+"""Retrieval recall in both directions, as a metric of the `evaluate` library.
 
 metric = evaluate.load("evaluation/metric_modules/recall.py")
-metric.compute(similarity=[[0.9, 0.1], [0.2, 0.8]], image_of_caption=[0, 1], ks=[1])  # an image a row
+metric.compute(similarity=[[0.9, 0.1], [0.2, 0.8]], image_of_caption=[0, 1], ks=[1])  # one row per image
 """
 
 import datasets

@@ -1,7 +1,7 @@
-"""Winoground's text, image and group score, as a metric of the library `evaluate`.
+"""Winoground's text, image and group score, as a metric of the `evaluate` library.
 
 metric = evaluate.load("evaluation/metric_modules/winoground.py")
-metric.compute(scores=[[[0.3, 0.1], [0.2, 0.4]]])  # of each item, scores[caption][image]
+metric.compute(scores=[[[0.3, 0.1], [0.2, 0.4]]])  # scores[item][caption][image]
 """
 
 import datasets

@@ -3,4 +3,4 @@
 from compalign.scripts.space import main
 
 if __name__ == "__main__":
-    main(["--folders", "false", "--most_gigabytes", "4", "--detector", "facebook/detr-resnet-50"])
+    main(["--no_folders", "--most_gigabytes", "4", "--detector", "facebook/detr-resnet-50"])

@@ -1,4 +1,4 @@
-"""ComAlign's heads over a frozen dual encoder, the processor of their inputs, and how images and texts are compared."""
+"""ComAlign's heads over a frozen dual encoder, the processor for their inputs, and the comparison of image and text."""
 
 from .configuration_comalign import ComAlignConfig
 from .modeling_comalign import ComAlignModel, ComAlignOutput

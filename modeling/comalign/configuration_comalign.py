@@ -8,28 +8,28 @@ from transformers import PreTrainedConfig
 
 @strict
 class ComAlignConfig(PreTrainedConfig):
-    """Configuration of a [`ComAlignModel`]: the heads' sizes, and where their frozen dual encoder is found.
+    """Configuration of a [`ComAlignModel`]: the sizes of the heads and the place of their frozen dual encoder.
 
     Args:
         backbone (`str`, *optional*): Hub id or folder of the frozen dual encoder (CLIP, SigLIP, ...). A folder that
-            begins with a dot, such as "../clip", is looked for from the folder that the checkpoint was loaded from.
-            None where only cached embeddings are ever given.
-        backbone_revision (`str`, *optional*): Its commit, branch or tag.
+            begins with a dot, such as "../clip", is relative to the folder of the checkpoint. Not needed where the
+            model is given cached embeddings only.
+        backbone_revision (`str`, *optional*): Commit, branch or tag of the frozen dual encoder.
         hidden_size (`int`): Width of the frozen encoder's embeddings, and of the heads.
-        num_hidden_layers (`int`): Transformer layers of a head.
-        num_attention_heads (`int`): Attention heads of a layer; divides `hidden_size`.
+        num_hidden_layers (`int`): Transformer layers per head.
+        num_attention_heads (`int`): Attention heads per layer; must divide `hidden_size`.
         intermediate_size (`int`, *optional*): Width of a layer's feed-forward part. Default: `hidden_size`.
-        dropout (`float`): Probability in [0, 1), everywhere in the heads.
+        dropout (`float`): Dropout probability throughout the heads, in [0, 1).
         layer_norm_eps (`float`): Added to the variance in layer normalisation.
-        entities (`int`): Entity slots of an image and of a caption.
-        relations (`int`): Relation slots of an image and of a caption; they follow the entity slots.
-        text_head (`bool`): Whether captions have a head of their own; without one their frozen embeddings are used.
-        residual (`bool`): Whether a head adds what it learns to the frozen embeddings, starting from nothing: new heads
-            then score as the frozen encoder does. Without it they begin at chance.
-        mask_padding (`bool`): Whether empty slots are hidden from attention and left out of every mean.
+        entities (`int`): Entity slots per image and per caption.
+        relations (`int`): Relation slots per image and per caption; they follow the entity slots.
+        text_head (`bool`): Whether captions have their own head. Otherwise their frozen embeddings are used.
+        residual (`bool`): Whether a head adds its output to the frozen embeddings through a gate that starts at 0, so
+            that new heads score like the frozen encoder. Otherwise new heads score at chance.
+        mask_padding (`bool`): Whether empty slots are excluded from attention and from every mean.
         logit_scale_init_value (`float`): Logarithm of the first logit scale.
-        score (`str`): How the similarities of a pair become one number: "mean" of global, entities and relations, or
-            "released", the published script's weighted sum, which depends on all candidates.
+        score (`str`): How the similarities of a pair become one score: "mean" of the global, entity and relation
+            similarities, or "released", the published script's weighted sum, which depends on all candidates.
 
     Raises:
         StrictDataclassFieldValidationError, StrictDataclassClassValidationError: If a value is outside its range.
@@ -70,17 +70,17 @@ class ComAlignConfig(PreTrainedConfig):
     def as_released(cls, **fields: Any) -> "ComAlignConfig":
         """Return the settings of the published checkpoint and script.
 
-        Captions keep their frozen embeddings, the head replaces those of images, empty slots are attended to and count
+        Captions keep their frozen embeddings, the head replaces those of images, empty slots take part in attention and
         in the means, and scores are weighted as in `inference.py`.
 
         Args:
-            fields: Other fields of the configuration, or other values of these four.
+            fields: Further fields of the configuration, or other values for the four that this sets.
         """
         released = {"text_head": False, "residual": False, "mask_padding": False, "score": "released"}
         return cls(**{**released, **fields})
 
     def validate_architecture(self):
-        """Refuse sizes that no head can have; `@strict` calls it."""
+        """Refuse sizes that do not fit together; called by `@strict`."""
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "

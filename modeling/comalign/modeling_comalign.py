@@ -48,7 +48,7 @@ class ComAlignOutput(ModelOutput):
 
 
 class RoleSimilarity(NamedTuple):
-    """Similarities of one role: `(B, T)` and `(T, B)`, and the pairs `(B, T)` in which both sides have components."""
+    """Similarities of one role, `(B, T)` and `(T, B)`, and a mask `(B, T)` of the pairs that can be compared by it."""
 
     image_to_text: Tensor
     text_to_image: Tensor
@@ -56,18 +56,18 @@ class RoleSimilarity(NamedTuple):
 
 
 def position_table(slots: int, width: int) -> Tensor:
-    """Compute the constant that tells the slots of a head apart.
+    """Compute the constant table of positions that distinguishes the slots of a head.
 
-    Unlike the usual table it has one frequency a channel, not one for two, so that the exponent runs to 2 and the
-    second half of the channels hardly changes from slot to slot. The first half is enough to tell a few dozen slots
-    apart, and the published weights need the table as it is.
+    Unlike the usual table it has one frequency per channel instead of one per two channels. The exponent therefore runs
+    to 2, and the second half of the channels hardly changes from slot to slot. The first half suffices to distinguish a
+    few dozen slots, and the published weights require this table.
 
     Args:
-        slots (`int`): Entities, relations and the global embedding.
+        slots (`int`): Number of slots: entities, relations and the global embedding.
         width (`int`): Embedding width.
 
     Returns:
-        `torch.Tensor` of shape `(1, slots, width)`, float32, to the last bit that of the published code.
+        `torch.Tensor` of shape `(1, slots, width)`, float32, equal to the published code's in every bit.
     """
     channel = torch.arange(width)
     angle = torch.arange(slots)[:, None] / 10000 ** (2 * channel / width)
@@ -87,7 +87,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, visible: Tensor) -> Tensor:
-        """Let every slot see the visible ones: `(B, S, D), (B, S) -> (B, S, D)`."""
+        """Let every slot attend to the visible slots: `(B, S, D), (B, S) -> (B, S, D)`."""
         query, key, value = (
             projection(hidden).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, S, D / heads)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -118,7 +118,7 @@ class EncoderLayer(nn.Module):
 
 
 class ComponentEncoder(nn.Module):
-    """A head: lets the components and the global embedding of an image, or of a caption, see one another."""
+    """A head: self-attention among the components and the global embedding of an image, or of a caption."""
 
     def __init__(self, config: ComAlignConfig):
         super().__init__()
@@ -135,14 +135,14 @@ class ComponentEncoder(nn.Module):
         Args:
             components (`torch.Tensor` of shape `(B, P, D)`): Frozen embeddings, not normalised.
             global_embedding (`torch.Tensor` of shape `(B, D)`): Frozen embedding of the whole, not normalised.
-            mask (`torch.BoolTensor` of shape `(B, P)`): False for the components that nothing may see.
+            mask (`torch.BoolTensor` of shape `(B, P)`): False for components that are hidden from attention.
 
         Returns:
-            `tuple`: components of shape `(B, P, D)`, 0 where masked, and globals `(B, D)`; not normalised.
+            `tuple`: components of shape `(B, P, D)`, 0 where masked, and global embeddings `(B, D)`; not normalised.
         """
         frozen = torch.cat([components, global_embedding[:, None]], dim=1)  # (B, S, D)
         hidden = self.dropout(F.relu(self.input_projection(frozen)) + self.position_table)
-        visible = F.pad(mask, (0, 1), value=True)  # (B, S): the global is always there, so no softmax is empty
+        visible = F.pad(mask, (0, 1), value=True)  # (B, S): the global slot is always visible, so no softmax is empty
         for layer in self.layers:
             hidden = layer(hidden, visible)
         if self.gate is not None:
@@ -153,8 +153,9 @@ class ComponentEncoder(nn.Module):
 class ComAlignModel(PreTrainedModel):
     """An image head and, by default, a text head over the embeddings of a frozen dual encoder.
 
-    The frozen encoder is named in the configuration and is no part of the model: it is in no checkpoint and among no
-    parameters, and it is loaded when pixels or tokens first come in. With cached embeddings it is never needed.
+    The frozen encoder is named in the configuration and is not part of the model: no checkpoint holds it, and its
+    weights are not among the parameters. It is loaded when pixels or tokens are first passed in; cached embeddings do
+    not need it.
 
     Reference:
         ComAlign, https://huggingface.co/papers/2409.08206.
@@ -173,7 +174,7 @@ class ComAlignModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Keep the variance of what a linear layer meets, whatever its width; recompute what is not saved."""
+        """Preserve the variance of a linear layer's input at any width; recompute what is not saved."""
         if isinstance(module, nn.Linear):
             initialization.normal_(module.weight, std=module.in_features**-0.5)
             initialization.zeros_(module.bias)
@@ -187,7 +188,7 @@ class ComAlignModel(PreTrainedModel):
         elif module is self:
             initialization.constant_(module.logit_scale, self.config.logit_scale_init_value)
 
-    # Kept in the instance's dictionary, past the registration of submodules: that is what keeps it out of state_dict().
+    # Stored in the instance's dictionary, not registered as a submodule: so it stays out of state_dict().
     @cached_property
     def backbone(self) -> PreTrainedModel:
         """The frozen dual encoder, loaded on first use."""
@@ -202,13 +203,13 @@ class ComAlignModel(PreTrainedModel):
 
     @torch.no_grad()
     def get_image_features(self, pixel_values: Tensor) -> ModelOutput:
-        """Embed images, or regions, with the frozen encoder: its output, whose `pooler_output` is `(N, D)`."""
+        """Embed images or regions with the frozen encoder; `pooler_output` of its output has shape `(N, D)`."""
         backbone = self.backbone.to(self.device)
         return backbone.get_image_features(pixel_values=pixel_values.to(backbone.dtype))
 
     @torch.no_grad()
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ModelOutput:
-        """Embed captions, or phrases, with the frozen encoder: its output, whose `pooler_output` is `(N, D)`."""
+        """Embed captions or phrases with the frozen encoder; `pooler_output` of its output has shape `(N, D)`."""
         backbone = self.backbone.to(self.device)
         return backbone.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
 
@@ -228,15 +229,15 @@ class ComAlignModel(PreTrainedModel):
         phrase_input_ids: Tensor | None = None,
         phrase_attention_mask: Tensor | None = None,
     ) -> ComAlignOutput:
-        """Embed images, captions or both, each side from cached embeddings or from pixels and tokens.
+        """Embed images, captions or both; each side comes from cached embeddings, or from pixels or tokens.
 
         Args:
             image_components (`torch.Tensor` of shape `(B, P, D)`): Frozen embeddings of the regions, not normalised.
             image_global (`torch.Tensor` of shape `(B, D)`): Frozen embeddings of the images, not normalised.
-            image_mask (`torch.Tensor` of shape `(B, P)`, *optional*): 1 where the slot holds a region. Default: all do.
+            image_mask (`torch.Tensor` of shape `(B, P)`, *optional*): 1 where the slot holds a region. Default: all 1.
             text_components (`torch.Tensor` of shape `(T, Q, D)`): Frozen embeddings of the phrases, not normalised.
             text_global (`torch.Tensor` of shape `(T, D)`): Frozen embeddings of the captions, not normalised.
-            text_mask (`torch.Tensor` of shape `(T, Q)`, *optional*): 1 where the slot holds a phrase. Default: all do.
+            text_mask (`torch.Tensor` of shape `(T, Q)`, *optional*): 1 where the slot holds a phrase. Default: all 1.
             pixel_values (`torch.Tensor` of shape `(B, 3, height, width)`): Images, instead of embeddings.
             region_pixel_values (`torch.Tensor` of shape `(B, P, 3, height, width)`): Their regions.
             input_ids (`torch.LongTensor` of shape `(T, L)`): Captions, instead of embeddings.
@@ -248,8 +249,8 @@ class ComAlignModel(PreTrainedModel):
             [`ComAlignOutput`], or a tuple of its fields that are not None with `return_dict=False`.
 
         Raises:
-            ValueError: If both sides are missing, half of one is, one is given twice, or shapes disagree; if pixels or
-                tokens are given and `config.backbone` is None.
+            ValueError: If both sides are missing, one side is incomplete or given twice, or shapes disagree; or if
+                pixels or tokens are given and `config.backbone` is None.
         """
         image_cached = {"image_components": image_components, "image_global": image_global}
         image_raw = {"pixel_values": pixel_values, "region_pixel_values": region_pixel_values}
@@ -280,7 +281,7 @@ class ComAlignModel(PreTrainedModel):
         """Score every image with every caption by the rule of `config.score`.
 
         Args:
-            output ([`ComAlignOutput`]): Both sides, of any numbers; outputs of several batches may be concatenated.
+            output ([`ComAlignOutput`]): Both sides, in any numbers; outputs of several batches may be concatenated.
             chunk (`int`, *optional*): See [`component_similarity`].
 
         Returns:
@@ -299,13 +300,13 @@ class ComAlignModel(PreTrainedModel):
         )
 
     def role_similarities(self, output: ComAlignOutput, chunk: int | None = None) -> list[RoleSimilarity]:
-        """Compare every image with every caption by their entities, and by their relations.
+        """Compare every image with every caption by their entities and by their relations.
 
         Args:
             output, chunk: As in `score`.
 
         Returns:
-            `list[RoleSimilarity]`: Of the entities, then of the relations.
+            `list[RoleSimilarity]`: For entities, then for relations.
         """
         roles = []
         for role in (slice(self.config.entities), slice(self.config.entities, None)):
@@ -315,7 +316,7 @@ class ComAlignModel(PreTrainedModel):
         return roles
 
     def _align(self, side: str, components: Tensor, whole: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        """The output's fields of one side."""
+        """The fields of the output for one side."""
         slots, width = self.config.entities + self.config.relations, self.config.hidden_size
         mask = _slots(components) if mask is None else mask.bool()
         count = len(whole)
@@ -342,7 +343,7 @@ class ComAlignModel(PreTrainedModel):
 
 
 def _from_checkpoint(backbone: str, checkpoint: str) -> str:
-    """Where a backbone is: a folder that begins with a dot lies beside the checkpoint, wherever both were moved."""
+    """Place of a backbone; a folder that begins with a dot is relative to the checkpoint, so both can move together."""
     if not backbone.startswith("."):
         return backbone
     place = Path(checkpoint, backbone)
@@ -355,7 +356,7 @@ def _from_checkpoint(backbone: str, checkpoint: str) -> str:
 
 
 def _is_given(cached: dict[str, Tensor | None], raw: dict[str, Tensor | None]) -> bool:
-    """Tell whether a side is there, refusing half of one and one given twice."""
+    """Tell whether a side is given; refuse a side that is incomplete or given twice."""
     given = {name for name, value in (cached | raw).items() if value is not None}
     if given not in (set(), set(cached), set(raw)):
         accepted = " or ".join(" and ".join(names) for names in (cached, raw))
@@ -369,7 +370,7 @@ def _embed(
     parts: dict[str, Tensor | None],
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Embed images with their regions, or captions with their phrases; empty slots become zeros, at no cost."""
+    """Embed images with their regions, or captions with their phrases; empty slots become zeros and cost nothing."""
     whole, parts = ({name: value for name, value in inputs.items() if value is not None} for inputs in (whole, parts))
     whole_embeds = embed(**whole).pooler_output  # (N, D)
     mask = _slots(next(iter(parts.values()))) if mask is None else mask.bool()
@@ -385,5 +386,5 @@ def _slots(parts: Tensor) -> Tensor:
 
 
 def _unit(embeddings: Tensor) -> Tensor:
-    """L2-normalise; zeros stay zeros, in half precision too, which has no smaller number."""
+    """L2-normalise; zeros stay zeros, in half precision too, where a smaller eps would be 0."""
     return F.normalize(embeddings, dim=-1, eps=1e-6)

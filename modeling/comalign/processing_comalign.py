@@ -13,15 +13,15 @@ Box = Sequence[float]
 
 
 class ComAlignProcessor(ProcessorMixin):
-    """The frozen encoder's image processor and tokenizer, applied to wholes and to their components.
+    """The frozen encoder's image processor and tokenizer, for whole images and captions and for their components.
 
     Args:
-        image_processor: That of the frozen dual encoder; it must make all images one size.
-        tokenizer: That of the frozen dual encoder.
-        entities (`int`): Entity slots of an image and of a caption, as in the model's configuration.
+        image_processor: Image processor of the frozen dual encoder; it must bring all images to one size.
+        tokenizer: Tokenizer of the frozen dual encoder.
+        entities (`int`): Entity slots per image and per caption, as in the model's configuration.
         relations (`int`): Relation slots, which follow the entity slots.
-        padding (`str`): How texts are padded: "max_length", right for every encoder, or "longest", shorter, and exact
-            where the encoder cannot see padding (CLIP).
+        padding (`str`): Padding of texts: "max_length", which is right for every encoder, or "longest", which is
+            shorter, and exact where the encoder cannot see padding (CLIP).
     """
 
     def __init__(
@@ -48,22 +48,22 @@ class ComAlignProcessor(ProcessorMixin):
 
         Args:
             images (sequence of B `PIL.Image.Image`): Upright; converted to RGB.
-            regions (sequence of B `dict`, *optional*): `{"entities": boxes, "relations": boxes}` of each image, best
-                first. A box is (left, top, right, bottom) in pixels, the far edges excluded; it is cut at the image's
-                borders and widened to whole pixels. Default: no regions.
-            text (sequence of T `str`): Captions; what the encoder cannot read is cut off.
-            phrases (sequence of T `dict`, *optional*): `{"entities": [...], "relations": [...]}` of each caption.
+            regions (sequence of B `dict`, *optional*): `{"entities": boxes, "relations": boxes}` for each image, best
+                first. A box is (left, top, right, bottom) in pixels, far edges excluded; it is clipped to the image and
+                widened to whole pixels. Default: no regions.
+            text (sequence of T `str`): Captions, truncated to the encoder's context length.
+            phrases (sequence of T `dict`, *optional*): `{"entities": [...], "relations": [...]}` for each caption.
                 Default: no phrases.
 
         Returns:
             `BatchFeature` of tensors: `pixel_values (B, 3, height, width)`, `region_pixel_values (B, P, 3, height,
-            width)` and `image_mask (B, P)` for images; for captions the tokenizer's outputs `(T, L)`, the same of the
-            phrases `(T, Q, M)` with "phrase_" in front, and `text_mask (T, Q)`. Masks are True where a slot is filled;
-            P = Q = `entities + relations`.
+            width)` and `image_mask (B, P)` for images; for captions, the tokenizer's outputs `(T, L)`, those for the
+            phrases `(T, Q, M)` with the prefix "phrase_", and `text_mask (T, Q)`. Masks are True where a slot is
+            filled; P = Q = `entities + relations`.
 
         Raises:
-            ValueError: If nothing is given, numbers of items disagree, an item has more components than slots or other
-                keys than "entities" and "relations", or a box is without area or not of four finite numbers.
+            ValueError: If nothing is given, numbers of items disagree, an item has more components than slots or keys
+                other than "entities" and "relations", or a box has no area or is not four finite numbers.
         """
         if images is None and text is None:
             raise ValueError("the processor needs images, text or both, got neither")
@@ -78,7 +78,7 @@ class ComAlignProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What the model's forward takes from here."""
+        """Names of the inputs that the model's forward takes."""
         tokens = self.tokenizer.model_input_names
         return [
             *("pixel_values", "region_pixel_values", "image_mask", "text_mask"),
@@ -116,7 +116,7 @@ class ComAlignProcessor(ProcessorMixin):
         }
 
     def _slots(self, name: str, items: Sequence[Mapping], count: int) -> tuple[list[tuple], Tensor]:
-        """All components as (item, role, number, component) in the order of their slots, and which slots are filled."""
+        """All components as (item, role, number, component) in slot order, and a mask of the filled slots."""
         if len(items) != count:
             raise ValueError(f"{name} must be one for each of {count} items, got {len(items)}")
         found, mask = [], torch.zeros(count, self.entities + self.relations, dtype=torch.bool)
@@ -137,14 +137,14 @@ class ComAlignProcessor(ProcessorMixin):
 
 
 def _fill(parts: Tensor, mask: Tensor, empty: float) -> Tensor:
-    """Lay parts `(n, ...)` into the n filled slots: `(N, P, ...)`."""
+    """Put parts `(n, ...)` into the n filled slots: `(N, P, ...)`."""
     slots = parts.new_full((*mask.shape, *parts.shape[1:]), empty)
     slots[mask] = parts
     return slots
 
 
 def _whole_pixels(box: Box, size: tuple[int, int], where: str) -> tuple[int, int, int, int]:
-    """Cut a box at the borders of an image of `size` (width, height) and widen it to whole pixels."""
+    """Clip a box to an image of `size` (width, height) and widen it to whole pixels."""
     if len(box) != 4 or not all(math.isfinite(edge) for edge in box):
         raise ValueError(f"{where} must be (left, top, right, bottom) in finite pixels, got {tuple(box)}")
     left, top, right, bottom = box

@@ -1,4 +1,4 @@
-"""How ComAlign compares images with texts: the best match of every component, and the scores made of it.
+"""How ComAlign compares images with texts: the best match of every component, and the scores computed from it.
 
 Shapes: I images, T texts, P and Q components of one role (entities, or relations) of an image and of a text, D width.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# Cosines of one block where no chunk is given: 64 MiB in single precision, and a training batch of 400 is one block.
+# Cosines per block where no chunk is given: 64 MiB in single precision. A training batch of 400 is one block.
 BLOCK_COSINES = 2**24
 
 
@@ -23,21 +23,21 @@ def component_similarity(
 ) -> tuple[Tensor, Tensor]:
     """Compare every image with every text by the best match of each component on the other side.
 
-    The I x T x P x Q cosines exist one block at a time, in training too: with more than one block, the backward pass
-    computes each block again. Values and gradients do not depend on the blocks.
+    The I x T x P x Q cosines are computed one block at a time, in training too: with more than one block, the backward
+    pass recomputes each block. Values and gradients do not depend on the blocks.
 
     Args:
         image_components (`torch.Tensor` of shape `(I, P, D)`): L2-normalised components of the images.
         text_components (`torch.Tensor` of shape `(T, Q, D)`): L2-normalised components of the texts.
-        image_mask (`torch.Tensor` of shape `(I, P)`, *optional*): 1 where the component exists; another one takes no
-            part. Without a mask all take part: a row of zeros then counts as cosine 0, as in the paper's figure.
+        image_mask (`torch.Tensor` of shape `(I, P)`, *optional*): 1 where the component exists; the others are ignored.
+            Without a mask every component counts: a row of zeros then has cosine 0, as in the paper's figure.
         text_mask (`torch.Tensor` of shape `(T, Q)`, *optional*): The same for the texts.
-        chunk (`int`, *optional*): Images, and texts, in a block, >= 1. Default: blocks of at most `BLOCK_COSINES`.
+        chunk (`int`, *optional*): Images and texts per block, >= 1. Default: blocks of at most `BLOCK_COSINES`.
 
     Returns:
         `tuple`: image-to-text of shape `(I, T)`, the mean over the image's components of their best cosine with the
-        text's, and text-to-image of shape `(T, I)`; in [-1, 1]. A pair in which either side has no component is
-        undefined: it is 0, without gradient, in both, and [`defined_pairs`] tells it from a cosine of 0.
+        text's, and text-to-image of shape `(T, I)`; in [-1, 1]. A pair in which one side has no component is undefined:
+        it is 0 in both, without gradient, and [`defined_pairs`] distinguishes it from a cosine of 0.
 
     Raises:
         ValueError: If shapes disagree or `chunk` is below 1.
@@ -69,7 +69,7 @@ def component_similarity(
 
 
 def defined_pairs(image_mask: Tensor, text_mask: Tensor) -> Tensor:
-    """Tell for which pairs a role can be compared: both sides have a component of it.
+    """Tell which pairs can be compared by a role: those in which both sides have a component.
 
     Args:
         image_mask (`torch.Tensor` of shape `(I, P)`): 1 where the component exists.
@@ -84,13 +84,13 @@ def defined_pairs(image_mask: Tensor, text_mask: Tensor) -> Tensor:
 def mean_score(
     global_similarity: Tensor, role_similarities: Sequence[Tensor], role_defined: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """Average the global cosine and the similarities of the roles, the paper's score of a pair.
+    """Average the global cosine and the similarities of the roles: the paper's score of a pair.
 
     Args:
         global_similarity (`torch.Tensor` of shape `(I, T)` or `(T, I)`): Cosines of the global embeddings.
-        role_similarities (sequence of `torch.Tensor` of the same shape): One a role, in the same direction.
+        role_similarities (sequence of `torch.Tensor` of the same shape): One per role, in the same direction.
         role_defined (sequence of `torch.BoolTensor` of the same shape, *optional*): False where a pair lacks the role,
-            which then leaves this pair's mean. Default: no pair lacks any.
+            which is then left out of the pair's mean. Default: every pair has every role.
 
     Returns:
         `torch.Tensor` of the same shape, in [-1, 1].
@@ -109,10 +109,10 @@ def mean_score(
 def released_score(
     base: Tensor, head: Tensor, fine_image_to_text: Tensor, fine_text_to_image: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Combine similarities with the weights of the published script, tuned by hand on a set that is not stated.
+    """Combine similarities with the weights of the published script, which were tuned by hand on unstated data.
 
-    Each matrix is first divided by a number that depends on all of them, so a pair's score changes with the other
-    candidates: it ranks one fixed set, and must not be used to compare models on single items.
+    Each matrix is first divided by a number that depends on all its entries, so the score of a pair changes with the
+    other candidates. It ranks one fixed set and must not be used to compare models on single items.
 
     Args:
         base (`torch.Tensor` of shape `(I, T)`): Cosines of the frozen encoder's images and texts.
@@ -136,7 +136,7 @@ def released_score(
 
 
 def _blocks(components: Tensor, mask: Tensor | None, chunk: int) -> list[tuple[Tensor, Tensor | None]]:
-    """Cut one side into pieces of `chunk` items, each with its mask."""
+    """Split one side into blocks of `chunk` items, each with its mask."""
     pieces = components.split(chunk)
     masks = [None] * len(pieces) if mask is None else mask.bool().split(chunk)
     return list(zip(pieces, masks, strict=True))
@@ -166,7 +166,7 @@ def _mean_of_best(cosines: Tensor, own_mask: Tensor | None, other_mask: Tensor |
 
 
 def _check_components(image: Tensor, text: Tensor, image_mask: Tensor | None, text_mask: Tensor | None) -> None:
-    """Refuse shapes that broadcasting would turn into a wrong number."""
+    """Refuse shapes that would broadcast to a wrong result."""
     if image.dim() != 3 or text.dim() != 3 or image.shape[-1] != text.shape[-1]:
         raise ValueError(
             "components must be (images, components, dim) and (texts, components, dim), "

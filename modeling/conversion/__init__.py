@@ -1,4 +1,4 @@
-"""Checkpoints of other layouts: reading them safely, renaming their tensors, writing them shard by shard."""
+"""Checkpoints in other layouts: read safely, tensors renamed, written shard by shard."""
 
 from .activation import ACTIVATIONS, Activation, find_activation, unknown_activation
 from .layouts import Layout, choose_kind, recognise

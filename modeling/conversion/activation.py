@@ -1,4 +1,4 @@
-"""Which GELU a CLIP was trained with: no tensor tells, and the wrong one gives slightly wrong features silently."""
+"""The GELU that a CLIP was trained with: no tensor tells it, and the wrong one silently changes the features."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 
 
 class Activation(NamedTuple):
-    """An activation (`hidden_act`), and how it is known."""
+    """An activation (`hidden_act`) and its evidence."""
 
     value: str
     known_by: str
@@ -20,16 +20,16 @@ def find_activation(
 
     Args:
         asked (`str`, *optional*): "quick_gelu" or "gelu".
-        names (iterable of `str`): What the checkpoint is called, by its file, inside it, or as a pretrained tag. One
-            with "quickgelu", as open_clip calls such models, or "openai", whose weights all have QuickGELU, decides. A
-            name such as "ViT-B-32" does not: the releases that continue OpenAI's weights are called so too.
-        written (`Activation`, *optional*): What a configuration says; it comes before the names.
+        names (iterable of `str`): Names of the checkpoint: of its file, inside it, or as a pretrained tag. A name
+            decides if it contains "quickgelu", as in open_clip's names, or "openai", whose weights all have QuickGELU.
+            "ViT-B-32" does not: releases that continue OpenAI's weights have this name too.
+        written (`Activation`, *optional*): Activation in a configuration; takes precedence over the names.
 
     Returns:
-        `Activation`, or None where nothing states it. Where something else is stated than asked for, it says so.
+        `Activation`, or None if nothing states it. If another activation is stated than was asked for, it says so.
 
     Raises:
-        ValueError: If another activation is asked for than those two.
+        ValueError: If `asked` is neither of the two.
     """
     stated = written or _named(names)
     if asked is None:
@@ -41,16 +41,16 @@ def find_activation(
 
 
 def unknown_activation(names: Iterable[str]) -> ValueError:
-    """The error for a checkpoint whose activation nothing states."""
+    """The error for a checkpoint that does not state its activation."""
     return ValueError(
         f"the activation of {', '.join(map(repr, names))} is not known, and no tensor tells it. Give activation: "
-        "quick_gelu (OpenAI's weights, hence the released NegCLIP, CE-CLIP and DeGLA) or gelu (most of open_clip's "
-        "own); or a reference with features to compare both with"
+        "quick_gelu (OpenAI's weights, hence the released NegCLIP, CE-CLIP and DeGLA) or gelu (most of open_clip's own "
+        "weights); or give a reference with features to compare with"
     )
 
 
 def _named(names: Iterable[str]) -> Activation | None:
-    """The activation that a name tells."""
+    """The activation that a name states."""
     for name in names:
         if sign := next((sign for sign in ("quickgelu", "openai") if sign in name.lower()), None):
             return Activation("quick_gelu", f"{sign!r} in {name!r}")

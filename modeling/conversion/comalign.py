@@ -23,7 +23,7 @@ TABLE = (
 # A buffer that the model computes itself, and a layer that the published forward never calls.
 POSITIONS = "encoder_pos_embedding.positional_encodings"
 UNUSED = ("bottleneck_encoder.0.weight", "bottleneck_encoder.0.bias")
-# The temperature of our training; the published head is used for ranking, which needs none.
+# The temperature in training; the published head only ranks, which needs no temperature.
 TEMPERATURE = "logit_scale"
 
 
@@ -35,12 +35,12 @@ def to_transformers(released: Mapping[str, Tensor]) -> tuple[ComAlignConfig, dic
 
     Returns:
         `tuple`: the configuration, with the published settings and `backbone` None; the state dict of a
-        [`ComAlignModel`] without `logit_scale`, which the checkpoint has not; and the tensors that the model has no use
-        for, to be kept for [`to_released`].
+        [`ComAlignModel`] without `logit_scale`, which the checkpoint lacks; and the tensors that the model does not
+        use, to be kept for [`to_released`].
 
     Raises:
-        ValueError: If tensors are unknown or missing, shapes disagree, or the stored positions are not those that the
-            model computes.
+        ValueError: If tensors are unknown or missing, shapes disagree, or the stored positions differ from those that
+            the model computes.
     """
     kept = {name: released[name] for name in (POSITIONS, *UNUSED) if name in released}
     weights = {name: tensor for name, tensor in released.items() if name not in kept}
@@ -69,14 +69,14 @@ def to_released(state: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict
 
     Args:
         state (mapping of `str` to `torch.Tensor`): State dict of a [`ComAlignModel`] without a text head. Its logit
-            scale is left out: the published layout has no place for one.
-        kept (mapping of `str` to `torch.Tensor`): What `to_transformers` kept.
+            scale is left out: the published layout has no place for it.
+        kept (mapping of `str` to `torch.Tensor`): Tensors that `to_transformers` kept.
 
     Returns:
         `dict[str, torch.Tensor]`: State dict of the published `RetrievalModel`.
 
     Raises:
-        ValueError: If a tensor has no place in the published layout, as those of a text head, or one is missing.
+        ValueError: If a tensor has no place in the published layout, such as those of a text head, or is missing.
     """
     weights = {name: tensor for name, tensor in state.items() if name != TEMPERATURE}
     if missing := {POSITIONS, *UNUSED} - set(kept):
@@ -85,7 +85,7 @@ def to_released(state: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict
 
 
 def _check_weights(config: ComAlignConfig, state: Mapping[str, Tensor]) -> None:
-    """Refuse a head that is not complete, or whose sizes do not fit together."""
+    """Refuse a head that is incomplete or whose sizes do not fit together."""
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in ComAlignModel(config).state_dict().items()}
     del wanted[TEMPERATURE]

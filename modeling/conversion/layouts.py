@@ -1,10 +1,10 @@
-"""Telling from the names of a checkpoint's tensors whose layout it is in."""
+"""Recognising the layout of a checkpoint by the names of its tensors."""
 
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Per layout, what at least one name matches, and what each kind of model that it can become is called.
+# For each layout, a pattern that at least one name matches, and the kinds of model that it can become.
 SIGNS = {
     "open_clip": r"(?:module\.|_orig_mod\.)*(?:transformer\.resblocks\.|visual\.(?:conv1|proj|transformer)\b).*",
     "comalign": r"(?:transformer_encoder_box|bottleneck_box)\..*",
@@ -21,7 +21,7 @@ KINDS = {
     "comalign": ("comalign",),
     "transformers_comalign": ("comalign",),
 }
-# A name that only one of a layout's kinds has.
+# Names that only one of a layout's kinds has.
 TELLING = {
     r"(?:model\.)?image_newline": "llava_next_cal",
     r"rank_threshold": "ce_clip",
@@ -29,12 +29,12 @@ TELLING = {
 
 
 class Layout(NamedTuple):
-    """What the names say.
+    """A recognised layout.
 
     Args:
         name (`str`): A key of `KINDS`.
-        kinds (`tuple[str, ...]`): The kinds of model that it can be; one where the names leave no choice.
-        seen (`str`): The name that gave it away.
+        kinds (`tuple[str, ...]`): Kinds of model that the checkpoint can become; one if the names leave no choice.
+        seen (`str`): The name by which the layout was recognised.
     """
 
     name: str
@@ -46,13 +46,13 @@ def recognise(names: Iterable[str]) -> Layout:
     """Recognise a layout by the names of its tensors.
 
     Args:
-        names (iterable of `str`): As stored.
+        names (iterable of `str`): Stored names.
 
     Returns:
         `Layout`.
 
     Raises:
-        ValueError: If no layout fits; some of the names are shown.
+        ValueError: If no layout fits. The message shows some of the names.
     """
     names = list(names)
     for layout, sign in SIGNS.items():
@@ -61,15 +61,16 @@ def recognise(names: Iterable[str]) -> Layout:
             kinds, telling = _narrowed(layout, names)
             return Layout(layout, kinds, telling or seen)
     raise ValueError(
-        f"the layout is none of {', '.join(KINDS)}; {len(names)} tensors, among them {', '.join(names[:5]) or 'none'}"
+        f"unknown layout; accepted: {', '.join(KINDS)}. The checkpoint holds {len(names)} tensors"
+        + (f", among them {', '.join(names[:5])}" if names else "")
     )
 
 
 def choose_kind(layout: Layout, asked: str | None) -> str:
-    """The kind asked for, if the layout can become it, or the only one that it can be.
+    """Return the kind asked for, or the only kind that the layout can become.
 
     Raises:
-        ValueError: If the kind asked for is not among them, or none is asked for and there are several.
+        ValueError: If the layout cannot become the kind asked for, or can become several and `asked` is None.
     """
     accepted = ", ".join(layout.kinds)
     if asked is not None and asked not in layout.kinds:
@@ -82,11 +83,11 @@ def choose_kind(layout: Layout, asked: str | None) -> str:
 
 
 def _narrowed(layout: str, names: list[str]) -> tuple[tuple[str, ...], str | None]:
-    """The kinds that are left of a layout's, and the name that settled it."""
+    """The remaining kinds of a layout, and the name that decided it."""
     for pattern, kind in TELLING.items():
         seen = next((name for name in names if re.fullmatch(pattern, name)), None)
         if seen is not None and kind in KINDS[layout]:
             return (kind,), seen
-    if "llava" in layout:  # the newline between rows of tiles is what LLaVA-NeXT adds
+    if "llava" in layout:  # LLaVA-NeXT adds a newline between rows of tiles
         return ("llava_cal",), None
     return KINDS[layout], None

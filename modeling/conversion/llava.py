@@ -26,7 +26,7 @@ LLAVA = (
     Rename("model.norm.weight", ("model.language_model.norm.weight",)),
     Rename("lm_head.weight", ("lm_head.weight",)),
 )
-# How transformers names on disk what these are the names of in memory; the first that fits.
+# Names on disk in transformers, as patterns, and the names in memory; the first that fits counts.
 ON_DISK = (
     (r"language_model\.lm_head\.", "lm_head."),
     (r"language_model\.model\.", "model.language_model."),
@@ -61,7 +61,7 @@ def plan_to_llava(names: Iterable[str]) -> Plan:
 
 
 def name_in_memory(name: str) -> str:
-    """The name that a tensor of transformers' LLaVA has in the model, whatever it is called on disk."""
+    """Return the name in memory of a tensor of transformers' LLaVA, whatever its name on disk."""
     for pattern, replacement in ON_DISK:
         name, found = re.subn(f"^{pattern}", replacement, name)
         if found:
@@ -70,7 +70,7 @@ def name_in_memory(name: str) -> str:
 
 
 def vision_tower_names(names: Iterable[str]) -> dict[str, str]:
-    """Under which original LLaVA names the tensors of transformers' CLIP, or of its image tower alone, are to be read.
+    """Map original LLaVA names to the stored names of transformers' CLIP, or of its image tower alone.
 
     Returns:
         `dict[str, str]`: stored name by LLaVA's name.
@@ -97,17 +97,18 @@ def llava_config(
 
     Args:
         official (mapping): The `config.json` of the original checkpoint.
-        shapes (mapping of `str` to `torch.Tensor`): What the plan makes; meta tensors will do.
+        shapes (mapping of `str` to `torch.Tensor`): Tensors that the plan makes; meta tensors suffice.
         kind (`str`): "llava_cal" or "llava_next_cal".
         vision (mapping): Fields of the image tower's `CLIPVisionConfig`.
-        image_token, pad_token (`int`): Ids.
+        image_token (`int`): Id of the image token.
+        pad_token (`int`): Id of the padding token.
 
     Returns:
         `dict`: keyword arguments of the configuration class.
 
     Raises:
-        ValueError: If the model has a part that transformers' LLaVA has not; the field and the accepted values are
-            named.
+        ValueError: If the model has a part that transformers' LLaVA lacks. The message names the field and the accepted
+            values.
     """
     tiled = kind == "llava_next_cal"
     _accept(official, "mm_projector_type", ["mlp2x_gelu"])
@@ -148,12 +149,12 @@ def vision_fields(
 
 
 def extend_vocabulary(plan: Plan, shapes: Mapping[str, Tensor], tokens: int) -> Plan:
-    """Give the token tables rows for new tokens, where they have fewer than are needed.
+    """Add rows for new tokens to the token tables, if they have too few.
 
     Args:
         plan (`dict[str, Recipe]`): Plan of transformers' LLaVA.
-        shapes (mapping of `str` to `torch.Tensor`): What it makes; meta tensors will do.
-        tokens (`int`): Number of tokens with the new ones. A table that grows gets a multiple of
+        shapes (mapping of `str` to `torch.Tensor`): Tensors that the plan makes; meta tensors suffice.
+        tokens (`int`): Number of tokens, new ones included. A table that grows gets a multiple of
             `VOCABULARY_MULTIPLE` rows.
     """
     if shapes[TOKEN_TABLES[0]].shape[0] >= tokens:
@@ -163,17 +164,17 @@ def extend_vocabulary(plan: Plan, shapes: Mapping[str, Tensor], tokens: int) -> 
 
 
 def shorten_vocabulary(plan: Plan, rows: int) -> Plan:
-    """Take away what `extend_vocabulary` added: plan of an original checkpoint with token tables of so many rows."""
+    """Undo `extend_vocabulary`: cut the token tables in a plan of an original checkpoint to `rows` rows."""
     tables = ("model.embed_tokens.weight", "lm_head.weight")
     return {**plan, **{name: then(plan[name], lambda table: table[:rows]) for name in tables if name in plan}}
 
 
 def with_rows(table: Tensor, rows: int) -> Tensor:
-    """Append rows drawn around the mean of the others, always the same ones.
+    """Append rows drawn around the mean of the others, with a fixed seed.
 
     Args:
         table (`torch.Tensor` of shape `(old, width)`): Rows of tokens.
-        rows (`int`): Wanted rows, >= old.
+        rows (`int`): Rows of the result, >= old.
 
     Returns:
         `torch.Tensor` of shape `(rows, width)`: the old rows bit for bit, then new ones.
@@ -186,7 +187,7 @@ def with_rows(table: Tensor, rows: int) -> Tensor:
 
 
 def _language_config(official: Mapping[str, Any]) -> dict[str, Any]:
-    """The language model's part of LLaVA's flat configuration."""
+    """The fields of the language model in LLaVA's flat configuration."""
     _accept(official, "model_type", list(LANGUAGE_MODELS))
     model_type = LANGUAGE_MODELS[official["model_type"]]
     known = {field.name for field in dataclasses.fields(CONFIG_MAPPING[model_type])} | {"rope_theta", "rope_scaling"}

@@ -12,10 +12,10 @@ from torch.nn.functional import interpolate
 from .renames import Plan, Recipe, Rename, plan_to_ours, plan_to_released, rename_sources, same, then, tidy_names
 
 HEAD_WIDTH = 64
-# The image towers of open_clip whose heads are wider: ViT-H, g, G and e, all with 16 heads.
+# Image towers of open_clip with wider heads: ViT-H, g, G and e, all with 16 heads.
 WIDE_HEADS = {1280: 16, 1408: 16, 1664: 16, 1792: 16}
-# Pooling at the largest id, as the original does it, whatever the vocabulary. Any other id means its first occurrence,
-# which is the same only where that id is the largest that a text holds, and position 0 in a text without it.
+# Pool at the largest id, as the original does, whatever the vocabulary. Any other value pools at the first occurrence
+# of that id: the same only if it is the largest id of a text, and position 0 in a text without it.
 POOL_AT_LARGEST_ID = 2
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)*")  # of DistributedDataParallel and torch.compile
 DOUBLED = re.compile(r"^(text_model|vision_model)\.\1\.")  # how ZeRO-3 saves
@@ -23,7 +23,7 @@ POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 
 def _tower(released: str, ours: str) -> tuple[Rename, ...]:
-    """The lines of one tower's transformer blocks."""
+    """Table lines for the transformer blocks of one tower."""
     released, ours = f"{released}.resblocks.{{layer}}", f"{ours}.encoder.layers.{{layer}}"
     projections = tuple(f"{ours}.self_attn.{letter}_proj.{{kind}}" for letter in "qkv")
     return (
@@ -52,7 +52,7 @@ OPEN_CLIP = (
     Rename("logit_scale", ("logit_scale",)),
     Rename("attn_mask", ()),
 )
-# The released files hold no thresholds; position numbers are no weights.
+# The released layout has no thresholds, and position ids are not weights.
 WITHOUT_PLACE = ("rank_threshold", "text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 
 
@@ -82,9 +82,9 @@ def plan_to_open_clip(names: Iterable[str], prefix: str = "") -> Plan:
     """Plan a checkpoint in open_clip's layout from the names of transformers' CLIP; undoes `plan_from_open_clip`.
 
     Args:
-        names (iterable of `str`): Stored names; `text_model.text_model.`, as ZeRO-3 saves, is accepted. Those that the
-            layout has no place for (`WITHOUT_PLACE`) are left out.
-        prefix (`str`): In front of every name, such as "module.".
+        names (iterable of `str`): Stored names; `text_model.text_model.`, as ZeRO-3 saves, is accepted. Names without a
+            place in the layout (`WITHOUT_PLACE`) are left out.
+        prefix (`str`): Prefix of every name, such as "module.".
 
     Raises:
         ValueError: If some names have no place, which are listed, or one of q, k and v is missing.
@@ -96,34 +96,34 @@ def plan_to_open_clip(names: Iterable[str], prefix: str = "") -> Plan:
 
 
 def plan_within_transformers(names: Iterable[str]) -> Plan:
-    """Plan transformers' CLIP from its own names, of which ZeRO-3 doubles some prefixes."""
+    """Plan transformers' CLIP from its own names; ZeRO-3 doubles some prefixes."""
     stored = undoubled(names)
     return {name: Recipe((old,), same) for name, old in stored.items() if name not in WITHOUT_PLACE[1:]}
 
 
 def undoubled(names: Iterable[str]) -> dict[str, str]:
-    """Stored name by proper name of transformers' CLIP."""
+    """Map proper names of transformers' CLIP to stored names."""
     return tidy_names(names, lambda name: DOUBLED.sub(r"\1.", name))
 
 
 def wrapper_prefix(names: Iterable[str]) -> str:
-    """The prefix that wrappers put before every name, to be restored on the way back.
+    """Return the prefix that wrappers put before every name, to be restored on the way back.
 
     Raises:
         ValueError: If names have different prefixes.
     """
-    prefixes = {WRAPPERS.match(name).group() for name in names}
+    prefixes = {found.group() for name in names if (found := WRAPPERS.match(name))}
     if len(prefixes) != 1:
         raise ValueError(f"tensors have different prefixes: {', '.join(map(repr, sorted(prefixes)))}")
     return prefixes.pop()
 
 
 def resize_positions(plan: Plan, shapes: Mapping[str, Tensor], image_size: int) -> Plan:
-    """Make the image tower take images of another size, as open_clip does: position embeddings are resized.
+    """Resize the position embeddings, as open_clip does, so that the image tower takes images of another size.
 
     Args:
         plan (`dict[str, Recipe]`): Plan of transformers' CLIP.
-        shapes (mapping of `str` to `torch.Tensor`): What the plan makes; meta tensors will do.
+        shapes (mapping of `str` to `torch.Tensor`): Tensors that the plan makes; meta tensors suffice.
         image_size (`int`): Side in pixels, a multiple of the patch size.
 
     Raises:
@@ -136,10 +136,10 @@ def resize_positions(plan: Plan, shapes: Mapping[str, Tensor], image_size: int) 
 
 
 def resized_positions(table: Tensor, side: int) -> Tensor:
-    """Resize the position embeddings of a square grid; that of the class token stays.
+    """Resize the position embeddings of a square grid; the class token's is unchanged.
 
     Args:
-        table (`torch.Tensor` of shape `(1 + grid**2, width)`): The class token's first.
+        table (`torch.Tensor` of shape `(1 + grid**2, width)`): Position embeddings; the class token's is the first row.
         side (`int`): Side of the new grid in patches.
 
     Returns:
@@ -154,7 +154,7 @@ def resized_positions(table: Tensor, side: int) -> Tensor:
 
 
 def grid_side(table: Tensor) -> int:
-    """Side in patches of the grid of a position table, whose first row is the class token's."""
+    """Return the side, in patches, of a position table's grid; the first row is the class token's."""
     side = math.isqrt(table.shape[0] - 1)
     if side**2 != table.shape[0] - 1:
         raise ValueError(f"{table.shape[0] - 1} image positions form no square grid")
@@ -167,15 +167,16 @@ def clip_config(
     """Read the fields of a `CLIPConfig` from the shapes of its tensors.
 
     Args:
-        shapes (mapping of `str` to `torch.Tensor`): State dict of transformers' CLIP; meta tensors will do.
+        shapes (mapping of `str` to `torch.Tensor`): State dict of transformers' CLIP; meta tensors suffice.
         hidden_act (`str`): "quick_gelu" or "gelu"; no shape tells it.
-        vision_heads, text_heads (`int`, *optional*): Attention heads; see `heads_of_width`.
+        vision_heads (`int`, *optional*): Attention heads of the image tower; see `heads_of_width`.
+        text_heads (`int`, *optional*): Attention heads of the text tower.
 
     Returns:
         `dict`: keyword arguments of `CLIPConfig`.
 
     Raises:
-        ValueError: If a tensor that tells a size is missing, or the number of heads cannot be known.
+        ValueError: If a tensor that determines a size is missing, or the number of heads cannot be inferred.
     """
     tokens = _of(shapes, "text_model.embeddings.token_embedding.weight")
     vocabulary, width = tokens.shape
@@ -211,16 +212,16 @@ def vision_config(
 
 
 def heads_of_width(width: int, given: int | None, known: Mapping[int, int], option: str) -> int:
-    """Number of attention heads, which no shape tells: as given, as known of this width, or one for every 64.
+    """Return the number of attention heads, which no shape tells: as given, as known for this width, or width / 64.
 
     Args:
-        width (`int`): Of the tower.
-        given (`int`, *optional*): What the user says.
-        known (mapping of `int` to `int`): Heads by width where they are wider than 64.
-        option (`str`): What an error calls the number.
+        width (`int`): Width of the tower.
+        given (`int`, *optional*): Number of heads that the user gave.
+        known (mapping of `int` to `int`): Number of heads by width, for heads wider than 64.
+        option (`str`): Name of the user's option, for errors.
 
     Raises:
-        ValueError: If the number given does not divide the width, or none is given and the width is no multiple of 64.
+        ValueError: If `given` does not divide the width, or is None and the width is no multiple of 64.
     """
     if given is not None:
         if given <= 0 or width % given:
@@ -232,7 +233,7 @@ def heads_of_width(width: int, given: int | None, known: Mapping[int, int], opti
 
 
 def _tower_sizes(shapes: Mapping[str, Tensor], prefix: str, width: int, heads: int) -> dict[str, int]:
-    """What both towers have."""
+    """The fields that both towers have."""
     layers = {match.group(1) for name in shapes if (match := re.match(rf"{prefix}encoder\.layers\.(\d+)\.", name))}
     return {
         "hidden_size": width,
@@ -243,7 +244,7 @@ def _tower_sizes(shapes: Mapping[str, Tensor], prefix: str, width: int, heads: i
 
 
 def _of(shapes: Mapping[str, Tensor], name: str) -> Tensor:
-    """A tensor that has to be there."""
+    """A tensor that must be there."""
     if name not in shapes:
         raise ValueError(f"the checkpoint has no tensor that becomes {name}")
     return shapes[name]

@@ -1,4 +1,4 @@
-"""Comparing a converted model with what the original one answered."""
+"""Comparing a converted model with outputs of the original model."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from transformers import CLIPModel, PreTrainedModel
 
 from ..comalign import ComAlignModel
 
-IMAGE_PLACE = -200  # LLaVA's own mark in token ids, where the features of an image go
+IMAGE_PLACE = -200  # LLaVA's mark in the token ids for the place of an image's features
 
 
 @torch.no_grad()
@@ -19,11 +19,11 @@ def clip_differences(model: CLIPModel, reference: Mapping[str, Tensor]) -> dict[
     Args:
         model (`CLIPModel`): In evaluation mode.
         reference (mapping of `str` to `torch.Tensor`): Inputs `images` (preprocessed) and `text` (token ids), each
-            needed by the outputs of its side: `image_features`, `text_features` as they leave the projection, or
-            `image_embeds`, `text_embeds`, L2-normalised.
+            needed for the outputs of its side: `image_features` and `text_features`, taken after the projection, or
+            `image_embeds` and `text_embeds`, L2-normalised.
 
     Returns:
-        `dict[str, float]`: by output, largest absolute difference.
+        `dict[str, float]`: largest absolute difference per output.
 
     Raises:
         ValueError: If there is no output to compare, or its input is missing.
@@ -46,9 +46,9 @@ def llava_differences(model: PreTrainedModel, reference: Mapping[str, Tensor]) -
 
     Args:
         model: LLaVA or LLaVA-NeXT, in evaluation mode.
-        reference (mapping of `str` to `torch.Tensor`): Inputs `text` `(B, T)`, with -200 at the place of its row's only
-            image or with the image token once a feature, `images`, and `image_sizes` for LLaVA-NeXT; output `logits`
-            `(B, L, V)`, one position a token or feature. New tokens of the model are not compared.
+        reference (mapping of `str` to `torch.Tensor`): Inputs `text` `(B, T)`, with -200 in place of the row's only
+            image or with one image token per feature, `images`, and `image_sizes` for LLaVA-NeXT; output `logits`
+            `(B, L, V)`, with one position per token or feature. Tokens that the conversion added are not compared.
 
     Returns:
         `dict[str, float]`: largest absolute difference of the logits.
@@ -56,8 +56,9 @@ def llava_differences(model: PreTrainedModel, reference: Mapping[str, Tensor]) -
     Raises:
         ValueError: If an input or the output is missing.
     """
-    logits, text = reference.get("logits"), _input(reference, "text")
-    _any({} if logits is None else {"logits": 0.0}, "logits", reference)
+    text = _input(reference, "text")
+    _any({name: 0.0 for name in ("logits",) if name in reference}, "logits", reference)
+    logits = reference["logits"]
     ids = expand_image_places(text, logits.shape[1] - text.shape[1] + 1, model.config.image_token_index)
     images = {"pixel_values": reference.get("images"), "image_sizes": reference.get("image_sizes")}
     answer = model(input_ids=ids, **{name: value for name, value in images.items() if value is not None}).logits
@@ -71,10 +72,10 @@ def comalign_differences(model: ComAlignModel, reference: Mapping[str, Tensor]) 
     Args:
         model ([`ComAlignModel`]): In evaluation mode.
         reference (mapping of `str` to `torch.Tensor`): Inputs `image_components` `(B, P, D)` and `image_global`
-            `(B, D)`, of which every slot is seen; outputs `components` and `global` of the same shapes, not normalised.
+            `(B, D)`, with every slot visible; outputs `components` and `global` of the same shapes, not normalised.
 
     Returns:
-        `dict[str, float]`: by output, largest absolute difference.
+        `dict[str, float]`: largest absolute difference per output.
 
     Raises:
         ValueError: If there is no output to compare, or an input is missing.
@@ -87,11 +88,11 @@ def comalign_differences(model: ComAlignModel, reference: Mapping[str, Tensor]) 
 
 
 def expand_image_places(text: Tensor, features: int, image_token: int) -> Tensor:
-    """Put the image token, once a feature, where the original code marks an image.
+    """Put one image token per feature where the original code marks an image.
 
     Args:
-        text (`torch.LongTensor` of shape `(B, T)`): Token ids; -200 once a row, or nowhere.
-        features (`int`): Features of an image.
+        text (`torch.LongTensor` of shape `(B, T)`): Token ids, with -200 once per row or nowhere.
+        features (`int`): Features per image.
         image_token (`int`): Id of the image token.
 
     Returns:
@@ -105,21 +106,21 @@ def expand_image_places(text: Tensor, features: int, image_token: int) -> Tensor
 
 
 def _largest(answer: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference; shapes must agree."""
+    """Largest absolute difference of two tensors of one shape."""
     if answer.shape != expected.shape:
-        raise ValueError(f"the reference has shape {tuple(expected.shape)}, the model answers {tuple(answer.shape)}")
+        raise ValueError(f"the reference has shape {tuple(expected.shape)}, the model's output {tuple(answer.shape)}")
     return (answer.double() - expected.double()).abs().max().item()
 
 
 def _input(reference: Mapping[str, Tensor], name: str) -> Tensor:
-    """An input that an output needs."""
+    """An input of the reference, which must be there."""
     if name not in reference:
         raise ValueError(f"the reference has no input {name!r}; it has {', '.join(reference)}")
     return reference[name]
 
 
 def _any(differences: dict[str, float], accepted: str, reference: Mapping[str, Tensor]) -> dict[str, float]:
-    """The differences, of which there must be one at least."""
+    """The differences; there must be at least one."""
     if not differences:
-        raise ValueError(f"the reference has none of the outputs {accepted}; it has {', '.join(reference)}")
+        raise ValueError(f"the reference has no output; accepted: {accepted}; it has {', '.join(reference)}")
     return differences

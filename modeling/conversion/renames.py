@@ -1,4 +1,4 @@
-"""Renaming between two layouts of the same weights: tables as data, plans made from names, tensors made by plans."""
+"""Renaming between two layouts of the same weights: tables are data, plans come from names, tensors from plans."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +16,9 @@ class Rename(NamedTuple):
 
     Args:
         released (`str`): Name in the released layout.
-        ours (`tuple[str, ...]`): Name in transformers' layout. Several: the released tensor is their concatenation
-            along the first axis, in this order. None: the tensor is left out, because the model computes it.
-        transposed (`bool`): The two matrices are each other's transpose.
+        ours (`tuple[str, ...]`): Names in transformers' layout. If there are several, the released tensor is their
+            concatenation along the first axis, in this order. If empty, the tensor is left out: the model computes it.
+        transposed (`bool`): Whether the two matrices are each other's transpose.
     """
 
     released: str
@@ -27,7 +27,7 @@ class Rename(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How one tensor is made: from which tensors, by which function of them."""
+    """How to make one tensor: the source tensors and a function of them."""
 
     sources: tuple[str, ...]
     make: Callable[..., Tensor]
@@ -52,12 +52,11 @@ def plan_to_ours(table: Iterable[Rename], names: Iterable[str]) -> Plan:
     lines = [(_matcher(line.released), line) for line in table]
     plan, unknown = {}, []
     for name in names:
-        match, line = next(
-            ((found, line) for matcher, line in lines if (found := matcher.fullmatch(name))), (None, None)
-        )
-        if line is None:
+        fit = next(((found, line) for matcher, line in lines if (found := matcher.fullmatch(name))), None)
+        if fit is None:
             unknown.append(name)
             continue
+        match, line = fit
         for index, template in enumerate(line.ours):
             make = _transpose if line.transposed else partial(_part, index=index, parts=len(line.ours))
             _add(plan, template.format(**match.groupdict()), Recipe((name,), make))
@@ -82,11 +81,12 @@ def plan_to_released(table: Iterable[Rename], names: Iterable[str]) -> Plan:
     lines = [(_matcher(template), line, index) for line in table for index, template in enumerate(line.ours)]
     found, unknown = {}, []
     for name in names:
-        fits = ((match, *rest) for matcher, *rest in lines if (match := matcher.fullmatch(name)))
-        match, line, index = next(fits, (None, None, None))
-        if line is None:
+        fits = ((match, line, index) for matcher, line, index in lines if (match := matcher.fullmatch(name)))
+        fit = next(fits, None)
+        if fit is None:
             unknown.append(name)
             continue
+        match, line, index = fit
         released = line.released.format(**match.groupdict())
         _, parts = found.setdefault(released, (line, {}))
         _add(parts, index, name)
@@ -104,27 +104,27 @@ def plan_to_released(table: Iterable[Rename], names: Iterable[str]) -> Plan:
 
 
 def make_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Carry a plan out; on meta tensors it tells shapes and dtypes and costs nothing.
+    """Carry out a plan; with meta tensors, it gives shapes and dtypes at no cost.
 
     Args:
-        plan (`dict[str, Recipe]`): What to make.
+        plan (`dict[str, Recipe]`): Recipes of the tensors to make.
         tensors (mapping of `str` to `torch.Tensor`): A state dict with every source.
 
     Returns:
-        `dict[str, torch.Tensor]`: A state dict. Tensors may be views of those given.
+        `dict[str, torch.Tensor]`: A state dict. Its tensors may be views of the given ones.
     """
     return {name: recipe.make(*(tensors[source] for source in recipe.sources)) for name, recipe in plan.items()}
 
 
 def check_complete(made: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check that a conversion makes just what a model needs.
+    """Check that a conversion makes exactly the tensors of a model.
 
     Args:
-        made (mapping of `str` to `torch.Tensor`): State dict that a plan makes; meta tensors will do.
-        expected (mapping of `str` to `torch.Tensor`): The model's own.
+        made (mapping of `str` to `torch.Tensor`): State dict that a plan makes; meta tensors suffice.
+        expected (mapping of `str` to `torch.Tensor`): State dict of the model.
 
     Raises:
-        ValueError: If a tensor is missing, superfluous or of another shape; all are listed.
+        ValueError: If tensors are missing, superfluous or of another shape. The message lists them.
     """
     wrong = [f"{name} is missing" for name in expected if name not in made]
     wrong += [f"{name} is superfluous" for name in made if name not in expected]
@@ -138,10 +138,10 @@ def check_complete(made: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 
 
 def rename_sources(plan: Plan, stored: Mapping[str, str]) -> Plan:
-    """Let a plan made from tidy names read the names that a file really holds.
+    """Make a plan with tidy names read the names in the file.
 
     Args:
-        plan (`dict[str, Recipe]`): Its sources are keys of `stored`.
+        plan (`dict[str, Recipe]`): A plan whose sources are keys of `stored`.
         stored (mapping of `str` to `str`): Stored name of each tidy name.
     """
     return {
@@ -154,13 +154,13 @@ def tidy_names(names: Iterable[str], tidy: Callable[[str], str]) -> dict[str, st
 
     Args:
         names (iterable of `str`): Stored names.
-        tidy (`Callable[[str], str]`): Takes away what a wrapper added to a name.
+        tidy (`Callable[[str], str]`): Removes a wrapper's additions from a name.
 
     Returns:
         `dict[str, str]`: stored name by tidy name, in the given order.
 
     Raises:
-        ValueError: If two stored names are the same tidy name.
+        ValueError: If two stored names have the same tidy name.
     """
     stored = {}
     for name in names:
@@ -169,7 +169,7 @@ def tidy_names(names: Iterable[str], tidy: Callable[[str], str]) -> dict[str, st
 
 
 def then(recipe: Recipe, change: Callable[[Tensor], Tensor]) -> Recipe:
-    """The recipe with one step more."""
+    """Return the recipe with one more step."""
     return Recipe(recipe.sources, lambda *tensors: change(recipe.make(*tensors)))
 
 
@@ -197,7 +197,7 @@ def _add(entries: dict, key: str | int, value: Recipe | str) -> None:
 
 
 def _refuse(unknown: list[str]) -> None:
-    """Leave no tensor behind unsaid."""
+    """Refuse names that no line of the table fits."""
     if unknown:
         raise ValueError(f"{len(unknown)} tensors have no place in the other layout: {', '.join(unknown)}")
 
@@ -208,10 +208,10 @@ def _transpose(tensor: Tensor) -> Tensor:
 
 
 def _part(tensor: Tensor, index: int, parts: int) -> Tensor:
-    """One of equal parts along the first axis."""
+    """One of several equal parts along the first axis."""
     return tensor if parts == 1 else tensor.chunk(parts)[index]
 
 
 def _concatenation(*tensors: Tensor) -> Tensor:
-    """The tensors along the first axis; one alone stays as it is, be it a scalar."""
+    """The tensors concatenated along the first axis; a single tensor, which may be a scalar, is returned as it is."""
     return torch.cat(tensors) if len(tensors) > 1 else tensors[0]

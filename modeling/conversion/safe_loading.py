@@ -1,4 +1,4 @@
-"""Reading checkpoints without running their code and without holding more than what is asked for."""
+"""Reading checkpoints without running code in them, and without loading more than is asked for."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 PIECE = 1 << 24  # bytes read at a time
 UNSAFE = (
-    "{path} holds more than tensors and plain values (it names {reason}), so that reading it could run code of its "
-    "author's; nothing was run. Ask for a safetensors file; or, where you trust the file and have a machine with "
-    'nothing to lose, load it there, save checkpoint["state_dict"] alone with safetensors and convert that'
+    "{path} holds more than tensors and plain values (it names {reason}): reading it could run its author's code, so "
+    "nothing was run. Ask for a safetensors file. Or, if you trust the file, load it on an isolated machine, save "
+    'checkpoint["state_dict"] with safetensors, and convert that file'
 )
 
 
 class Place(NamedTuple):
-    """Where a tensor is: a file, and its name there."""
+    """Place of a tensor: a file, and its name in the file."""
 
     path: Path
     name: str
@@ -39,7 +39,7 @@ class Checkpoint:
     Args:
         places (`dict[str, Place]`): By name.
         shapes (`dict[str, torch.Tensor]`): Meta tensors by name, with shape and dtype.
-        about (`dict`): What a training checkpoint says beside its weights: epoch and name.
+        about (`dict`): Epoch and name, if a training checkpoint states them beside its weights.
     """
 
     places: dict[str, Place]
@@ -52,10 +52,10 @@ class Checkpoint:
         return sorted({place.path for place in self.places.values()})
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Map tensors into memory; each file is opened anew, so that what was read is given back with the tensors.
+        """Map tensors into memory. Each call opens the files anew, so memory is freed with the tensors.
 
         Args:
-            names (iterable of `str`): Which tensors.
+            names (iterable of `str`): Names of the tensors.
         """
         stored: dict[Path, dict[str, str]] = {}
         for name in names:
@@ -64,10 +64,10 @@ class Checkpoint:
         return {name: tensor for path, here in stored.items() for name, tensor in _read_file(path, here).items()}
 
     def only(self, stored: Mapping[str, str]) -> "Checkpoint":
-        """Some of the tensors under other names.
+        """Select tensors and rename them.
 
         Args:
-            stored (mapping of `str` to `str`): Present name by new name.
+            stored (mapping of `str` to `str`): Current name by new name.
         """
         return Checkpoint(
             {new: self.places[old] for new, old in stored.items()},
@@ -81,9 +81,9 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Look at a checkpoint: one file, or a folder with one file or with shards and their index.
+    """Open a checkpoint: one file, or a folder with one file or with shards and their index.
 
-    Pickles are unpickled as weights only, which builds tensors and plain values and calls nothing else.
+    Pickles are loaded with `weights_only=True`, which builds tensors and plain values and runs no other code.
 
     Args:
         source (`str` or `Path`): A .safetensors, .pt, .pth or .bin file, or a folder.
@@ -93,7 +93,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: If there is no such file, or a shard is missing.
-        ValueError: If a file would run code, is damaged or holds no weights; if a folder has no or several candidates.
+        ValueError: If a file would run code, is damaged or holds no weights; if a folder has no candidate or several.
     """
     source = Path(source)
     index = next((source / name for name in INDICES if (source / name).is_file()), None)
@@ -107,7 +107,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
 
 
 def sha256(path: Path) -> str:
-    """Fingerprint of a file, read piece by piece."""
+    """Return the SHA-256 of a file, in hexadecimal; the file is read piece by piece."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(PIECE):
@@ -116,7 +116,7 @@ def sha256(path: Path) -> str:
 
 
 def _weights_of(folder: Path) -> Path:
-    """The file of weights in a folder: one of a usual name, or the only one."""
+    """The file of weights in a folder: one with a usual name, or the only one."""
     usual = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     found = usual[:1] or sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if len(found) != 1:
@@ -146,7 +146,7 @@ def _open_shards(index: Path) -> Checkpoint:
 
 
 def _look_at(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A file's shapes, and what it says beside its weights."""
+    """Shapes of the tensors in a file, and epoch and name if it states them."""
     if path.suffix != ".safetensors":
         return _unwrap(_unpickle(path, "meta"), path)
     with _open_safetensors(path) as file:
@@ -157,7 +157,7 @@ def _look_at(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_file(path: Path, stored: dict[str, str]) -> dict[str, Tensor]:
-    """Tensors of one file by new name."""
+    """Tensors of one file, by new name."""
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
             return {new: file.get_tensor(name) for new, name in stored.items()}
@@ -166,7 +166,7 @@ def _read_file(path: Path, stored: dict[str, str]) -> dict[str, Tensor]:
 
 
 def _open_safetensors(path: Path) -> safe_open:
-    """A safetensors file, or an error that names it."""
+    """Open a safetensors file; an error names it."""
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -174,9 +174,9 @@ def _open_safetensors(path: Path) -> safe_open:
 
 
 def _unpickle(path: Path, device: str) -> Any:
-    """What a pickle holds, if that is nothing but tensors and plain values."""
+    """Content of a pickle that holds only tensors and plain values."""
     try:
-        # Before torch 1.6 files were no zip archives and cannot be mapped; they are read as a whole.
+        # Files from before torch 1.6 are no zip archives and cannot be mapped; they are read as a whole.
         return torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
@@ -186,12 +186,14 @@ def _unpickle(path: Path, device: str) -> Any:
 
 
 def _unwrap(loaded: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a training checkpoint, or of a file of weights alone; and epoch and name."""
+    """The weights of a training checkpoint or of a plain state dict, and epoch and name."""
     outer = loaded if isinstance(loaded, dict) else {}
     weights = outer.get("state_dict", outer)
     strangers = [name for name, value in weights.items() if not isinstance(value, Tensor)]
     if not weights or strangers:
         held = ", ".join(map(str, strangers[:5])) if strangers else "nothing"
-        raise ValueError(f"{path} is no state dict and has none under 'state_dict'; beside tensors it holds {held}")
+        raise ValueError(
+            f"{path} is no state dict and holds no state dict under 'state_dict'; besides tensors it holds {held}"
+        )
     about = {name: outer[name] for name in ("epoch", "name") if name in outer}
     return {name: tensor.detach() for name, tensor in weights.items()}, about

@@ -1,4 +1,4 @@
-"""Writing a model shard by shard, so that one shard is all that memory has to hold."""
+"""Writing a model shard by shard, so that memory holds one shard at a time."""
 
 import json
 from collections import Counter
@@ -14,20 +14,20 @@ from transformers.dynamic_module_utils import custom_object_save
 from .renames import Plan, make_tensors
 from .safe_loading import Checkpoint
 
-SHARD_BYTES = 5 * 10**9  # as transformers' save_pretrained
+SHARD_BYTES = 5 * 10**9  # the default of save_pretrained
 
 
 def write_shards(plan: Plan, checkpoint: Checkpoint, folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
     """Make the tensors of a plan and write them in transformers' file layout, one shard after another.
 
     Args:
-        plan (`dict[str, Recipe]`): What to make; its sources are in the checkpoint.
-        checkpoint (`Checkpoint`): Where the sources are.
-        folder (`Path`): Gets `model.safetensors`, or numbered shards and their index, which comes last.
-        shard_bytes (`int`): Most bytes of tensors in a shard; a single tensor may have more.
+        plan (`dict[str, Recipe]`): Recipes of the tensors; their sources are in the checkpoint.
+        checkpoint (`Checkpoint`): The sources.
+        folder (`Path`): Output folder for `model.safetensors`, or for numbered shards and their index, written last.
+        shard_bytes (`int`): Maximum size of a shard in bytes. A single tensor may be larger.
 
     Returns:
-        `list[Path]`: the files of tensors.
+        `list[Path]`: the files that hold tensors.
     """
     sizes = {name: tensor.nbytes for name, tensor in make_tensors(plan, checkpoint.shapes).items()}
     shards = split_by_size(sizes, shard_bytes)
@@ -45,12 +45,12 @@ def write_shards(plan: Plan, checkpoint: Checkpoint, folder: Path, shard_bytes: 
 
 
 def write_config(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> None:
-    """Write what `save_pretrained` writes beside the weights: configuration, and the code of a class of ours.
+    """Write what `save_pretrained` writes beside the weights: the configuration, and the code of compalign's models.
 
     Args:
-        model (`PreTrainedModel`): Without weights, on the meta device.
-        dtype (`torch.dtype`): That of the weights.
-        folder (`Path`): Where they are.
+        model (`PreTrainedModel`): Model without weights, on the meta device.
+        dtype (`torch.dtype`): Data type of the weights.
+        folder (`Path`): Folder of the weights.
     """
     model.config.architectures = [type(model).__name__]
     model.config.dtype = str(dtype).removeprefix("torch.")
@@ -62,7 +62,7 @@ def write_config(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> No
 
 
 def common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """The floating dtype of most values."""
+    """Return the floating dtype that most values have."""
     values: Counter[torch.dtype] = Counter()
     for tensor in tensors.values():
         values[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
@@ -70,7 +70,7 @@ def common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
 
 
 def split_by_size(sizes: Mapping[str, int], most: int) -> list[list[str]]:
-    """Split names into consecutive groups whose sizes add up to `most` at the most, or consist of one name.
+    """Split names into consecutive groups whose sizes sum to at most `most`; a larger name is a group by itself.
 
     Args:
         sizes (mapping of `str` to `int`): Size of each name, >= 0.
@@ -94,13 +94,13 @@ def split_by_size(sizes: Mapping[str, int], most: int) -> list[list[str]]:
 
 
 def _write_shard(plan: Plan, checkpoint: Checkpoint, path: Path) -> None:
-    """Read, make and write; everything read is free again afterwards."""
+    """Read, make and write one shard; its memory is freed afterwards."""
     sources = checkpoint.read(source for recipe in plan.values() for source in recipe.sources)
     save_file(_unshared(make_tensors(plan, sources)), path, {"format": "pt"})
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors, of which no two begin at the same byte: safetensors writes no tied weights."""
+    """Contiguous tensors that share no memory: safetensors refuses tied weights."""
     begun: set[int] = set()
     result = {}
     for name, tensor in tensors.items():

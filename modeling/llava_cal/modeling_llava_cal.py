@@ -1,7 +1,7 @@
 """LLaVA and LLaVA-NeXT trained with CAL: the plain models, so that checkpoints go both ways unchanged.
 
-CAL weighs the tokens of the training loss and adds nothing to the model: parameters, forward and `generate` are those
-of transformers, and the plain classes read what these save.
+CAL weights the tokens of the training loss and adds nothing to the model. Parameters, forward and `generate` are those
+of transformers, and the plain classes read the checkpoints of these.
 """
 
 from transformers import LlavaForConditionalGeneration, LlavaModel, LlavaNextForConditionalGeneration, LlavaNextModel
@@ -11,7 +11,7 @@ from .configuration_llava_cal import LlavaCALConfig, LlavaNextCALConfig
 
 
 class LlavaCALModel(LlavaModel):
-    """LLaVA without its language head, as `AutoModel` reads a [`LlavaCALForConditionalGeneration`]'s checkpoint."""
+    """LLaVA without its language head: `AutoModel` for a checkpoint of [`LlavaCALForConditionalGeneration`]."""
 
     config: LlavaCALConfig
 
@@ -38,7 +38,7 @@ class LlavaNextCALForConditionalGeneration(LlavaNextForConditionalGeneration):
     config: LlavaNextCALConfig
 
 
-# transformers finds the renames of old checkpoints by model type or class name, and ours are new to it.
+# transformers looks up the renames of old checkpoints by model type and class name; register ours.
 for _ours, _plain in (
     ("llava_cal", "llava"),
     ("LlavaCALModel", "LlavaModel"),

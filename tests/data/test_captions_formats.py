@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from compalign.data.captions import load_captions
+from compalign.data.readers.captions import load_captions
 
 CAPTIONS = ["A small dog sleeps beside a red bicycle.", "A boy throws a blue ball near a tree."]
 NEGATIVES = [["A red dog sleeps beside a small bicycle."], ["A ball throws a blue boy near a tree.", "It's a girl."]]
@@ -161,7 +161,7 @@ def test_image_folder_and_its_splits(folder, metadata, caption_column):
     names = [name.split("/")[1] for name in NAMES]
     check_both_rows(load_captions(folder / "train2014"), names, [[], []])
     check_both_rows(load_captions(folder, split="train2014", format="imagefolder"), names, [[], []])
-    with pytest.raises(ValueError, match="Splits found: train2014"):
+    with pytest.raises(ValueError, match="splits found: train2014"):
         load_captions(folder)
 
 
@@ -213,7 +213,7 @@ def test_what_was_loaded_can_be_saved_and_loaded_again(folder):
 
 
 def test_what_is_neither_here_nor_on_the_hub_is_named(folder):
-    with pytest.raises(FileNotFoundError, match="'nobody/nothing' is neither a path here nor a data set"):
+    with pytest.raises(FileNotFoundError, match="'nobody/nothing' is neither an existing path nor a dataset"):
         load_captions("nobody/nothing")
     with pytest.raises(FileNotFoundError, match=r"no file or folder data/absent\.json"):
         load_captions("data/absent.json")
@@ -222,7 +222,7 @@ def test_what_is_neither_here_nor_on_the_hub_is_named(folder):
 def test_wrong_columns_are_answered_with_those_found_and_the_nearest(folder):
     path = written(folder, "table.jsonl", [{"image": NAMES[0], "captoin": "A dog."}])
     with pytest.raises(
-        ValueError, match=r"no column 'caption' or 'text'.* are 'captoin', 'image'\. The nearest is 'captoin'"
+        ValueError, match=r"no column 'caption' or 'text'.* are 'captoin', 'image'; the nearest is 'captoin'"
     ):
         load_captions(path)
     with pytest.raises(ValueError, match="no column 'picture'"):
@@ -255,11 +255,11 @@ def test_formats_can_be_asked_for_but_not_invented(folder):
         ("cut.csv", b'image,caption\na.jpg,A dog\nb.jpg,"A c', "cut.csv, line 3"),
         ("latin.csv", b"image,caption\na.jpg,caf\xe9\n", "latin.csv is not UTF-8"),
         ("cut.parquet", b"PAR1 and no footer", "cut.parquet is not a parquet file"),
-        ("object.json", b'{"rows": []}', "object.json holds keys rows; wanted"),
+        ("object.json", b'{"rows": []}', "object.json holds keys rows; accepted"),
         ("number.json", b"3", "number.json holds a int"),
         ("images.json", b'{"images": [{"id": 1}], "annotations": []}', "images.json: every entry of 'images'"),
         ("empty.jsonl", b"", "empty.jsonl holds no rows"),
-        ("notes.txt", b"", "notes.txt: unknown kind of file '.txt'; known are .json"),
+        ("notes.txt", b"", "notes.txt: unknown type of file '.txt'; accepted: .json"),
     ],
 )
 def test_damaged_files_are_refused_by_name_and_place(folder, name, content, message):

@@ -9,9 +9,9 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from compalign.data.bad_rows import BadRow, RowProblem, RowReport
-from compalign.data.caption_hygiene import clean_negatives, normalised
-from compalign.data.captions import load_captions
+from compalign.data.readers.bad_rows import BadRows, RowProblem, RowReport
+from compalign.data.readers.captions import load_captions
+from compalign.data.readers.hygiene import clean_negatives, normalised
 
 GOOD = {"image": "good.jpg", "caption": "A dog.", "negative_captions": ["A cat."]}
 
@@ -55,7 +55,7 @@ def lines(folder, *rows):
         ({"negative_captions": ["A cat.", 3]}, "negatives are not all text"),
         ({"negative_captions": ["half a pair \ud83d"]}, "text is not Unicode"),
         ({"negative_mask": [1, 1]}, "mask and negatives differ in length"),
-        ({"negative_mask": ["yes"]}, "negative_mask holds something else than whole numbers"),
+        ({"negative_mask": ["yes"]}, "negative_mask is not a list of whole numbers"),
     ],
 )
 def test_each_kind_of_bad_row_is_skipped_and_counted_or_raised(folder, bad, reason):
@@ -177,19 +177,19 @@ FAULTS = {
 
 
 def test_useless_negatives_are_dropped_where_slots_have_no_type():
-    notes = Counter()
-    assert clean_negatives("A dog.", NEGATIVES, None, notes) == (["A cat.", "A cow."], [1, 1])
-    assert notes == FAULTS
+    texts, mask, faults = clean_negatives("A dog.", NEGATIVES)
+    assert (texts, mask) == (["A cat.", "A cow."], [1, 1])
+    assert Counter(faults) == FAULTS
 
 
 def test_useless_negatives_are_masked_where_slots_have_a_type():
-    notes = Counter()
-    assert clean_negatives("A dog.", NEGATIVES, [1, 1, 1, 1, 1, 0], notes) == (NEGATIVES, [0, 1, 0, 0, 0, 0])
-    assert notes == FAULTS | {"negative marked invalid": 2}
+    texts, mask, faults = clean_negatives("A dog.", NEGATIVES, [1, 1, 1, 1, 1, 0])
+    assert (texts, mask) == (NEGATIVES, [0, 1, 0, 0, 0, 0])
+    assert Counter(faults) == FAULTS | {"negative marked invalid": 2}
 
 
 def test_a_masked_negative_does_not_make_a_later_equal_one_a_repetition():
-    assert clean_negatives("A dog.", ["A cat.", "A cat."], [0, 1], Counter())[1] == [0, 1]
+    assert clean_negatives("A dog.", ["A cat.", "A cat."], [0, 1])[1] == [0, 1]
 
 
 def test_slots_are_cut_and_filled_to_the_number_asked_for(folder):
@@ -213,7 +213,31 @@ def test_a_masked_slot_counts_as_a_missing_negative(folder):
 
 def test_a_report_counts_rows_and_reasons():
     report = RowReport(kept=3)
-    for row, reason in [(1, "missing image"), (4, "empty caption"), (5, "missing image")]:
-        report.reject(BadRow("rows.csv", row, RowProblem(reason, "here")), "skip")
+    bad_rows = BadRows("rows.csv", [1, 4, 5], "skip", report)
+    for index, reason in enumerate(["missing image", "empty caption", "missing image"]):
+        bad_rows.add(index, RowProblem(reason, "here"))
     assert (report.total, report.reasons) == (6, {"missing image": 2, "empty caption": 1})
     assert str(report.bad[1]) == "rows.csv, row 4: empty caption (here)"
+
+
+def test_bad_rows_are_removed_from_the_others_or_raised_by_name():
+    report = RowReport()
+    problems = {1: RowProblem("missing image", "b.jpg")}
+    bad_rows = BadRows("rows.csv", [2, 3, 4], "skip", report)
+    assert bad_rows.remove(problems, {0: "a", 1: "b", 2: "c"}) == {0: "a", 2: "c"}
+    assert [str(bad) for bad in report.bad] == ["rows.csv, row 3: missing image (b.jpg)"]
+    with pytest.raises(ValueError, match=r"^rows\.csv, row 3: missing image \(b\.jpg\)$"):
+        BadRows("rows.csv", [2, 3, 4], "raise", report).remove(problems, {})
+
+
+def test_the_first_bad_row_in_the_file_is_raised_whatever_is_wrong_with_it(folder):
+    """All cells of a row are checked before those of the next."""
+    path = lines(folder, GOOD, GOOD | {"caption": ""}, "no object", GOOD | {"negative_captions": "A cat."})
+    with pytest.raises(ValueError, match="row 2: empty caption"):
+        load_captions(path, on_bad_row="raise")
+
+
+def test_negatives_of_rows_left_out_are_not_noted(folder):
+    report = RowReport()
+    load_captions(lines(folder, GOOD, GOOD | {"image": "absent.jpg", "negative_captions": [""]}), report=report)
+    assert (report.kept, report.notes) == (1, {})

@@ -12,7 +12,6 @@ from transformers.models.owlvit.image_processing_pil_owlvit import OwlViTImagePr
 from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
 
 from compalign.data import RowReport
-from compalign.data.bad_rows import RowProblem
 from compalign.data.components import (
     CaptionComponents,
     CocoInstances,
@@ -24,10 +23,11 @@ from compalign.data.components import (
     relation_regions,
     write_components,
 )
-from compalign.data.components.boxes import clipped, distinct, enclosing, overlap
+from compalign.data.components.boxes import clipped, enclosing, non_maximum_suppression, overlap
 from compalign.data.components.files import describe
 from compalign.data.components.picture import draw
 from compalign.data.images import open_image
+from compalign.data.readers.bad_rows import RowProblem
 from compalign.data.tokenization import train_clip_tokenizer
 
 DOG, BALL = Entity((12, 30, 90, 140), 0.91, "dog"), Entity((100, 44, 190, 150), 0.80, "ball")
@@ -107,8 +107,8 @@ def test_ten_of_each_are_kept_unless_told_otherwise():
 
 def test_one_thing_found_under_two_names_is_one_entity():
     twin = DOG._replace(score=0.95, label="brown dog")
-    assert distinct([DOG, BALL, twin], 0.7) == [twin, BALL]
-    assert distinct([DOG, BALL, twin], 1.0) == [twin, DOG, BALL]
+    assert non_maximum_suppression([DOG, BALL, twin], 0.7) == [twin, BALL]
+    assert non_maximum_suppression([DOG, BALL, twin], 1.0) == [twin, DOG, BALL]
 
 
 @pytest.fixture
@@ -178,12 +178,12 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(pictures, tmp
 def test_other_settings_and_other_captions_are_refused(pictures, tmp_path):
     _, captions = pictures
     write_components(captions, describe_pets, tmp_path, {"image": {"threshold": 0.5}, "most": 10})
-    with pytest.raises(ValueError, match=r"image.threshold=0.5, now 0.3: use a new folder"):
+    with pytest.raises(ValueError, match=r"image.threshold=0.5, now 0.3; use a new folder"):
         write_components(captions, describe_pets, tmp_path, {"image": {"threshold": 0.3}, "most": 10})
     with pytest.raises(ValueError, match=r"has the captions \['A brown dog.*for a.png, now \['A cat.'\]"):
         write_components({"a.png": ["A cat."]}, describe_pets, tmp_path, {"image": {"threshold": 0.5}, "most": 10})
     (tmp_path / "components.json").unlink()
-    with pytest.raises(ValueError, match=r"without its components\.json"):
+    with pytest.raises(ValueError, match=r"has no components\.json beside it"):
         write_components(captions, describe_pets, tmp_path, {})
 
 
@@ -320,7 +320,7 @@ def test_a_model_on_the_hub_is_recorded_with_its_commit(checkpoint, tmp_path, mo
 
 def test_what_is_no_detector_is_refused(tmp_path, checkpoint):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
-    with pytest.raises(ValueError, match=r"'clip', no detector; accepted: .*yolos"):
+    with pytest.raises(ValueError, match=r"'clip', which is not a detector; accepted: .*yolos"):
         Detector(str(tmp_path))
     with pytest.raises(ValueError, match="threshold is 2; accepted: 0 to 1"):
         Detector(str(checkpoint), threshold=2)

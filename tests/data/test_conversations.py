@@ -430,7 +430,7 @@ def test_errors_of_a_whole_source(folder):
         load_conversations(path, images=folder / "absent")
     with pytest.raises(ValueError, match="holds no rows"):
         load_conversations(written(folder))
-    with pytest.raises(ValueError, match=r"no column 'messages' or 'conversations'.*'message'\. The nearest"):
+    with pytest.raises(ValueError, match=r"no column 'messages' or 'conversations'.*'message'; the nearest"):
         load_conversations(written(folder, {"message": []}))
     with pytest.raises(ValueError, match="both columns 'images' and 'image'"):
         load_conversations(written(folder, GOOD | {"images": []}))

@@ -13,8 +13,8 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 
-from compalign.data import feature_store
-from compalign.data.feature_store import Features, FeatureStore
+from compalign.data.features import store as feature_store
+from compalign.data.features.store import Features, FeatureStore
 
 FINGERPRINT = {"weights": "9f2c", "preprocessing": {"size": 224}}
 
@@ -99,7 +99,7 @@ def test_a_folder_that_belongs_to_another_fingerprint_is_refused(tmp_path):
     told = json.loads(path.read_text())
     assert told == {**FINGERPRINT, "stored as": "float32"}
     path.write_text(json.dumps({**told, "weights": "0000"}))
-    with pytest.raises(ValueError, match=r'fingerprint.json says .*"0000".*"9f2c"'):
+    with pytest.raises(ValueError, match=r'fingerprint.json records .*"0000".*"9f2c"'):
         FeatureStore(tmp_path, FINGERPRINT)
     path.write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):

@@ -200,7 +200,7 @@ def test_a_box_counts_from_the_upright_picture(picture):
 def test_a_box_with_nothing_inside_is_refused_by_name(picture, tmp_path, box):
     path = tmp_path / "picture.png"
     picture.save(path)
-    with pytest.raises(UnreadableImage, match=r"picture.png: box .* (holds nothing of its 60 x 40 pixels|is not left)"):
+    with pytest.raises(UnreadableImage, match=r"picture.png: box .* (holds none of the 60 x 40 pixels|is not left)"):
         open_image(ImageCrop(path, box))
 
 

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,11 +16,10 @@ from compalign.data.scenes import (
     SHAPES,
     SIZES,
     SPLITS,
-    components,
     generate_scene,
     render,
-    render_array,
 )
+from compalign.data.scenes.components import scene_regions
 
 SCENES = [generate_scene(seed, split=split) for split in SPLITS for seed in range(400)]
 
@@ -105,13 +105,17 @@ def test_relations_are_clear_and_complete():
                     assert distance >= 11 if name in names else distance <= 4
 
 
+def pixels(scene, image_size):
+    return np.asarray(render(scene, image_size)).astype(int)
+
+
 @pytest.mark.parametrize("image_size", [64, 97, 224])
 def test_boxes_are_exactly_the_pixels_drawn(image_size):
     for scene in SCENES[::25]:
-        whole = render_array(scene, image_size).astype(int)
+        whole = pixels(scene, image_size)
         for index, box in enumerate(scene.boxes(image_size)):
             others = scene.objects[:index] + scene.objects[index + 1 :]
-            rows, columns = np.nonzero(np.abs(whole - render_array(replace(scene, objects=others), image_size)).sum(2))
+            rows, columns = np.nonzero(np.abs(whole - pixels(replace(scene, objects=others), image_size)).sum(2))
             assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == box
             # Rounding of a corner and of the side: at most half a pixel and a quarter.
             for axis, centre in enumerate(scene.objects[index].centre):
@@ -128,16 +132,15 @@ def test_every_shape_and_pattern_is_drawn_differently():
     assert len(drawn) == len(SHAPES) * len(PATTERNS)
 
 
-def test_components_are_entities_and_relations_with_enclosing_boxes():
+def test_regions_are_the_objects_and_the_boxes_around_each_pair():
     for scene in SCENES[::5]:
-        parts = components(scene, 64)
-        assert [entity.box for entity in parts.entities] == scene.boxes(64)
-        assert len(parts.relations) == len(scene.relations()) // 2
-        for relation in parts.relations:
-            subject, target = parts.entities[relation.subject], parts.entities[relation.object]
-            assert relation.phrase.startswith(subject.phrase)
-            assert relation.phrase.endswith(target.phrase)
-            edges = list(zip(subject.box, target.box, strict=True))
+        entities, relations = scene_regions(scene, 64)
+        assert [(f"a {entity.label}", entity.box) for entity in entities] == scene.entities(64)
+        assert [entity.box for entity in entities] == scene.boxes(64)
+        assert {relation.pair for relation in relations} == set(combinations(range(len(entities)), 2))
+        for relation in relations:
+            first, second = (entities[index] for index in relation.pair)
+            edges = list(zip(first.box, second.box, strict=True))
             assert relation.box == (*map(min, edges[:2]), *map(max, edges[2:]))
 
 
@@ -155,5 +158,5 @@ def test_thousands_of_scenes_are_drawn_in_a_second():
     for seed in range(1000, 3000):
         render(generate_scene(seed))
     rate = 2000 / (time.process_time() - start)
-    print(f"{rate:,.0f} scenes a second")
+    print(f"{rate:,.0f} scenes per second")
     assert rate >= 1500

@@ -41,7 +41,7 @@ def model(processor) -> CLIPModel:
 @pytest.fixture
 def counts(model, monkeypatch) -> Counter:
     """Count images and texts that pass through the model, and images that are decoded."""
-    from compalign.data import encoding
+    from compalign.data.features import encode as encoding
 
     counter = Counter()
     encode_images, encode_texts, open_image = model.get_image_features, model.get_text_features, encoding.open_image

@@ -63,7 +63,7 @@ def test_the_last_negative_is_repeated_and_changes_neither_score_nor_chance(syst
 
 
 def test_an_unknown_training_set_is_refused(systematicity):
-    with pytest.raises(ValueError, match=r"training set 'wit'; must be one of cc12m, yfcc, laion"):
+    with pytest.raises(ValueError, match=r"training_set 'wit'; must be one of cc12m, yfcc, laion"):
         CrepeSystematicity(systematicity, systematicity, training_set="wit")
 
 

@@ -86,7 +86,7 @@ def test_a_missing_image_is_named_and_takes_its_captions_along(two):
     assert (benchmark.n_found, benchmark.n_listed) == (3, 5)
     assert any("fewer candidates" in note for note in benchmark.notes)
     (folder / "val2014" / "1.jpg").unlink()
-    with pytest.raises(ValueError, match="none of the 2 images"):
+    with pytest.raises(ValueError, match="all 2 images are missing"):
         CocoRetrieval(path, folder, minimum_coverage=0)
 
 
@@ -115,13 +115,13 @@ def test_an_image_with_too_few_captions_is_named(two):
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": [{"split": "test"}]}', '{"images": [3]}'])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "dataset_coco.json").write_text(content)
-    with pytest.raises(ValueError, match=r"dataset_coco\.json: not one of Karpathy's files"):
+    with pytest.raises(ValueError, match=r"dataset_coco\.json: not a split file of Karpathy"):
         CocoRetrieval(tmp_path / "dataset_coco.json", tmp_path)
 
 
 def test_a_file_without_a_test_split_is_refused(tmp_path):
     path = karpathy(tmp_path / "dataset_coco.json", [["a"]], split="val")
-    with pytest.raises(ValueError, match="no image of the test split"):
+    with pytest.raises(ValueError, match="no images of the test split"):
         CocoRetrieval(path, tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_a_row_needs_both_images(write):
     assert (benchmark.n_found, benchmark.n_listed, benchmark.missing_images) == (1, 2, ["4.jpg"])
     assert any("1 of 2 rows left out" in note for note in benchmark.notes)
     (folder / "1.jpg").unlink()
-    with pytest.raises(ValueError, match="none of 2 rows has both images"):
+    with pytest.raises(ValueError, match="2 rows, but no row has both its images"):
         SvoProbes(path, folder, minimum_coverage=0)
 
 

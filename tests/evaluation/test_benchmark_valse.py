@@ -115,7 +115,7 @@ def test_a_missing_source_is_named_and_counted(shared, photographed, tmp_path):
         Valse(annotations, tmp_path)
     benchmark = Valse(annotations, tmp_path, minimum_coverage=0.7)
     assert benchmark.n_found == 7702 - 1597
-    assert "averages leave out what has no items: actant-swap, action-replacement" in benchmark.notes
+    assert "averages leave out kinds without items: actant-swap, action-replacement" in benchmark.notes
 
 
 def test_an_unknown_source_is_refused(annotations, photographed):
@@ -144,7 +144,7 @@ def test_real_photographs_are_scored_and_the_rest_is_said_to_be_absent(shared, t
     pieces = [result.scores[piece].value for piece in ("foil-it", "plurals", "relations")]
     assert result.scores["all_macro"].value == pytest.approx(np.mean(pieces))
     assert result.notes[0] == "a subset: 26 of 7702 items of the complete set"
-    assert result.notes[1].startswith("averages leave out what has no items: actant-swap, action-replacement, coref")
+    assert result.notes[1].startswith("averages leave out kinds without items: actant-swap, action-replacement, coref")
 
 
 def test_a_folder_without_any_file_is_refused(tmp_path):

@@ -65,7 +65,7 @@ def test_absent_leaves_are_named(folders):
     assert notes == [
         "a subset: 7 of 82690 items of the complete set",
         "the first 1000 items of each file, as released",
-        "leaves without files, left out of every average: attribute color, attribute material, attribute state",
+        "averages leave out leaves without files: attribute color, attribute material, attribute state",
     ]
 
 
@@ -80,7 +80,7 @@ def test_equal_texts_and_repeated_items_are_counted(folders):
     same = ["0.jpg", {"POS": ["a cup"], "NEG": ["a cup"]}]
     write_json(folders[0] / "Attribute/vg/action.json", [same, same, same])
     notes = VLCheckList(*folders).notes
-    assert notes[-2:] == ["3 items have two equal texts: always a tie", "2 items repeat another of their file"]
+    assert notes[-2:] == ["3 items have two equal texts: always a tie", "2 items repeat another item of their file"]
 
 
 def test_missing_images_are_named_and_counted(folders):
@@ -89,7 +89,7 @@ def test_missing_images_are_named_and_counted(folders):
     with pytest.raises(ValueError, match=r"3 of 21 items left out: 2 of 8 images are missing, such as 0\.jpg, 1\.jpg"):
         VLCheckList(*folders)
     notes = VLCheckList(*folders, minimum_coverage=0.8).notes
-    assert any("averages leave out what has no items: Object/Size/hake_size/hake_obj_small" in note for note in notes)
+    assert any("averages leave out kinds without items: Object/Size/hake_size/hake_obj_small" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,10 @@ def test_a_damaged_item_is_named(folders, item):
 
 def test_a_file_in_no_known_place_is_refused(folders):
     write_json(folders[0] / "Relation/vg/colour.json", [])
-    with pytest.raises(ValueError, match=r"Relation/vg/colour\.json: of the leaves action, spatial"):
+    with pytest.raises(
+        ValueError,
+        match=r"Relation/vg/colour\.json: the path names the leaves \[\] .* \['vg'\]; must be one of action, spatial",
+    ):
         VLCheckList(*folders)
 
 

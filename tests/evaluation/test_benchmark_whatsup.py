@@ -87,7 +87,7 @@ def test_a_subset_is_said_to_be_one(controlled):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["A mug beside a table"] * 4, "has none of"), (["A mug on a table"] * 3, "needs 4 captions")],
+    [(["A mug beside a table"] * 4, "states no relation"), (["A mug on a table"] * 3, "needs 4 captions")],
 )
 def test_captions_of_another_form_are_refused(controlled, options, message):
     path = controlled / "controlled_images_dataset.json"

@@ -92,7 +92,7 @@ def test_prompts_that_classes_share_are_encoded_once(model, processor, counts):
 
 def test_classes_of_one_name_are_never_right_and_said_to_be():
     benchmark = ZeroShotClassification([picture("red")] * 2, [0, 1], ["crane", "crane", "dog"])
-    assert benchmark.notes == ["1 names stand for several classes each, whose images are misses, such as crane"]
+    assert benchmark.notes == ["class names that are not unique: 1, such as crane; images of these classes are misses"]
     metrics, _ = benchmark.score(np.array([[2, 2], [2, 2], [1, 1]])[None])
     assert metrics["top1"].value == 0
 
@@ -143,13 +143,13 @@ def test_files_that_are_no_images_of_a_class_are_counted(tmp_path):
     picture("red").save(tmp_path / "stray.png")
     benchmark = ZeroShotSet("dtd", tmp_path)
     assert len(benchmark.images) == 6
-    assert benchmark.notes[0] == "2 files that are no images of a class are left out"
+    assert benchmark.notes[0] == "2 files that are not images in folders of classes are left out"
 
 
 @pytest.mark.parametrize("names", [["n01440764", "n01443537"], ["1", "2"]])
 def test_folders_with_numbers_for_names_need_names(tmp_path, names):
     write_class_folders(tmp_path, names)
-    with pytest.raises(ValueError, match=r"2 classes have no name but a number, such as .*; give class_names"):
+    with pytest.raises(ValueError, match=r"2 classes have numbers instead of names, such as .*; give class_names"):
         ZeroShotSet("imagenet", tmp_path)
     benchmark = ZeroShotSet("imagenet", tmp_path, class_names=["tench", "goldfish"])
     assert benchmark.class_names == ["tench", "goldfish"]
@@ -213,7 +213,7 @@ def test_labels_may_be_words_or_numbers(dataset, tmp_path):
     dataset.to_parquet(tmp_path / "x.parquet")
     benchmark = ZeroShotSet("cifar10", tmp_path / "x.parquet", label_column="word")
     assert (benchmark.class_names, benchmark.labels.tolist()) == (["green", "navy blue"], [0, 1, 0, 0])
-    with pytest.raises(ValueError, match="labels are numbers; give class_names in their order"):
+    with pytest.raises(ValueError, match="the labels are numbers without names; give class_names in their order"):
         ZeroShotSet("cifar10", tmp_path / "x.parquet", label_column="number")
     benchmark = ZeroShotSet("cifar10", tmp_path / "x.parquet", ["blue", "green"], label_column="number")
     assert benchmark.class_names == ["blue", "green"]
@@ -223,10 +223,10 @@ def test_what_cannot_be_read_is_named(dataset, tmp_path):
     dataset.to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=r"no column img; its columns are image, label, number, word"):
         ZeroShotSet("cifar10", tmp_path, image_column="img")
-    with pytest.raises(ValueError, match=r"split 'test' begins none of train\.parquet"):
+    with pytest.raises(ValueError, match=r"no file name begins with the split 'test'; there are train\.parquet"):
         ZeroShotSet("cifar10", tmp_path, split="test")
-    with pytest.raises(ValueError, match="data set 'mnist'; must be one of cifar10"):
+    with pytest.raises(ValueError, match="dataset 'mnist'; must be one of cifar10"):
         ZeroShotSet("mnist", tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no image in a folder of its class"):
+    with pytest.raises(ValueError, match=r"no images .* in folders of classes, and no parquet files"):
         ZeroShotSet("cifar10", tmp_path / "empty")

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from compalign.evaluation import Results, SceneComposition, SceneZeroShot
-from compalign.evaluation.callback import TRADE_OFF, CompositionCallback, trade_off
+from compalign.evaluation.callback import TRADE_OFF, CompositionCallback, plot_curve, trade_off
 
 
 def benchmarks() -> list:
@@ -73,6 +73,8 @@ def test_evaluates_at_the_start_every_few_steps_and_at_the_end(tmp_path):
         assert "eval_scenes_composition/all_micro" not in logged
     with Image.open(tmp_path / "composition" / "curve.png") as image:
         assert np.asarray(image.convert("L")).std() > 10
+    (axes,) = plot_curve([(0, results), (5, results)], best_step=5).axes
+    assert list(axes.lines[0].get_xdata()) == [0, 5]
 
 
 def scripted(monkeypatch, compositions: dict[int, float], retentions: dict[int, float]) -> None:

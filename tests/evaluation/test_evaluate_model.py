@@ -108,7 +108,7 @@ def test_results_survive_the_round_trip_but_for_the_rows(model, processor, tmp_p
     assert again == results
     assert again.metrics == results.metrics
     assert again.benchmarks["scenes_retrieval"].rows == []
-    assert json.loads((tmp_path / "results.json").read_text())["schema_version"] == 2
+    assert json.loads((tmp_path / "results.json").read_text())["schema_version"] == 3
 
 
 def test_every_number_in_results_is_a_plain_one(model, processor):
@@ -125,8 +125,8 @@ def test_every_number_in_results_is_a_plain_one(model, processor):
 
 
 def test_another_schema_version_is_refused(tmp_path):
-    (tmp_path / "results.json").write_text('{"schema_version": 1}')
-    with pytest.raises(ValueError, match="schema_version 1; this release reads 2"):
+    (tmp_path / "results.json").write_text('{"schema_version": 2}')
+    with pytest.raises(ValueError, match="schema_version 2; this release reads 3"):
         Results.from_json(tmp_path / "results.json")
 
 

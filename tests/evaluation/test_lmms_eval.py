@@ -99,7 +99,7 @@ def test_lmms_eval_asks_and_counts_as_we_do(checkpoint, processor, tmp_path):
     ]
     write_task(tmp_path, rows)
     # A process of its own: lmms-eval silences warnings and takes over logging.
-    command = [sys.executable, "-m", "compalign.scripts.lmms_cal", "--tasks", "scene_questions"]
+    command = [sys.executable, "-m", "compalign.scripts.cli", "lmms", "--tasks", "scene_questions"]
     command += ["--model_args", f"pretrained={checkpoint},device=cpu,device_map=cpu,dtype=float32"]
     command += ["--include_path", tmp_path / "tasks", "--batch_size", "1", "--log_samples"]
     done = subprocess.run(

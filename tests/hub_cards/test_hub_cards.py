@@ -17,15 +17,15 @@ from tiny import METHODS, make_model, make_processor
 from compalign.evaluation import BenchmarkResult, Results, Score
 from compalign.hub_cards import read_facts, render_card, write_card
 from compalign.hub_cards.render import FOLDER, SHOWN_ARGUMENTS
-from compalign.scripts.train_scenes_base import BaseArguments
+from compalign.scripts.scenes.base import BaseModelArguments
 from compalign.trainers import CALArguments, CECLIPArguments, ComAlignArguments, DeGLAArguments, NegCLIPArguments
-from compalign.trainers.base import AlignmentArguments
-from compalign.trainers.comalign_entry import ComponentDataArguments, ComponentModelArguments
-from compalign.trainers.conversation_entry import ConversationDataArguments, ConversationModelArguments
-from compalign.trainers.entry import DataArguments
+from compalign.trainers.dual_encoder import DualEncoderArguments
+from compalign.trainers.launch.cal import ConversationDataArguments, ConversationModelArguments
+from compalign.trainers.launch.comalign import ComponentDataArguments, ComponentModelArguments
+from compalign.trainers.launch.dual_encoders import DataArguments
 
 CARDS = {
-    "base": (BaseArguments,),
+    "base": (BaseModelArguments,),
     "cal": (CALArguments, ConversationModelArguments, ConversationDataArguments),
     "ceclip": (CECLIPArguments,),
     "comalign": (ComAlignArguments, ComponentModelArguments, ComponentDataArguments),
@@ -55,7 +55,15 @@ def make_results(model: str, swap: float = 0.583, zero_shot: float = 0.825, cont
     return Results(
         model,
         {
-            name: BenchmarkResult("Generated scenes", columns, values, 300, 300, content_hash)
+            name: BenchmarkResult(
+                "Generated scenes",
+                columns,
+                values,
+                300,
+                300,
+                content_hash,
+                ability="composition" if name == "scenes_composition" else "recognition",
+            )
             for name, (columns, values) in scores.items()
         },
         activation={"text": "quick_gelu", "vision": "gelu"},
@@ -139,7 +147,7 @@ def test_header_survives_the_hubs_parser(method):
 
 
 def test_header_holds_the_exact_scores_that_tables_show_as_plain_numbers():
-    results = make_results("a", swap=np.float32(1 / 3), zero_shot=np.float64(2 / 3))
+    results = make_results("a", swap=np.float64(1 / 3), zero_shot=np.float64(2 / 3))
     found = {
         (entry.dataset_type, entry.metric_name, entry.metric_type): entry.metric_value
         for entry in ModelCard(render_card("degla", results, RECIPE)).data.eval_results
@@ -191,7 +199,7 @@ def test_a_score_that_the_base_model_lacks_has_no_change():
 def test_a_model_without_base_is_shown_alone():
     card = render_card("base", make_results("scenes"), RECIPE)
     assert cells(card, "ability") == [["benchmark", "score", "scenes"]]
-    assert "fine-tuning should keep" not in card
+    assert "fine-tuning should preserve" not in card
 
 
 def test_further_models_stand_in_the_table_and_not_in_the_header():
@@ -241,7 +249,7 @@ def test_length_of_a_training_is_said_once():
 @pytest.mark.parametrize("method", CARDS)
 def test_no_path_name_or_token_reaches_the_card(method):
     shown = {*SHOWN_ARGUMENTS, *read_facts(method)["arguments"]}
-    names = {field.name for kind in (AlignmentArguments, DataArguments, BaseArguments) for field in fields(kind)}
+    names = {field.name for kind in (DualEncoderArguments, DataArguments, BaseModelArguments) for field in fields(kind)}
     recipe = {name: f"/{CANARY}/{name}" for name in names - shown} | {"hub_token": f"hf_{CANARY}", "model": CANARY}
     models = make_results(f"/{CANARY}/runs/tuned/"), make_results(f"C:\\{CANARY}\\base")
     card = render_card(method, models[0], RECIPE | recipe, models[1])
@@ -252,7 +260,7 @@ def test_no_path_name_or_token_reaches_the_card(method):
 @pytest.mark.parametrize("method", CARDS)
 def test_every_argument_of_a_method_is_shown_under_its_real_name(method):
     """A new argument must appear on the card; a renamed one must not vanish from it."""
-    common = {field.name for field in fields(AlignmentArguments)}
+    common = {field.name for field in fields(DualEncoderArguments)}
     own = {field.name for kind in CARDS[method] for field in fields(kind)} - common - NOT_SHOWN
     facts = read_facts(method)
     assert own == {*facts["arguments"], *(term["weight"] for term in facts["terms"] if "weight" in term)}
@@ -268,7 +276,7 @@ def test_every_common_argument_exists():
 
 def test_every_method_has_its_facts_and_no_other_name_does():
     assert {file.name for file in FOLDER.iterdir() if file.name.endswith(".yaml")} == {f"{name}.yaml" for name in CARDS}
-    with pytest.raises(ValueError, match=r"'\.\./setup'; must be one of base, cal, ceclip, comalign, degla, negclip"):
+    with pytest.raises(ValueError, match=r"'\.\./setup'; accepted: base, cal, ceclip, comalign, degla, negclip"):
         render_card("../setup", make_results("a"), RECIPE)
 
 

@@ -29,7 +29,7 @@ from compalign.hub_cards import load_back, write_card
 from compalign.hub_cards.publishing import publish
 from compalign.hub_cards.upload import upload
 from compalign.modeling import LlavaCALForConditionalGeneration
-from compalign.scripts.demo import METHODS
+from compalign.scripts.scenes.fine_tuning import METHODS
 
 top, released = map(Path, sys.argv[1:])
 results = Results.from_json(released / "results.json")

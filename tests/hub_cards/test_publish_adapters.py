@@ -29,9 +29,9 @@ from compalign.hub_cards import load_back, write_card
 from compalign.hub_cards.publishing import publish
 from compalign.hub_cards.upload import upload
 from compalign.modeling import DeGLACLIPModel, LlavaCALForConditionalGeneration
-from compalign.scripts import merge_adapter
+from compalign.scripts import merge
 from compalign.trainers.adapters import AdapterArguments, add_adapters
-from compalign.trainers.entry import train_and_save
+from compalign.trainers.launch.run import train_and_save
 
 top, released = map(Path, sys.argv[1:])
 results = Results.from_json(released / "results.json")
@@ -62,7 +62,7 @@ for method, base in (("degla", "me/clip"), ("cal", "me/llava")):
     publish(top / method, f"me/{method}").to_json(top / method / "publication.json")
     answers = load_back.fingerprint(trainer.model, load_back.load_processor(top / method)).answers
     save_file(answers, top / f"{method}.safetensors")
-    merge_adapter.main(["--adapter", f"me/{method}", "--output_dir", str(top / f"merged-{method}")])
+    merge.main(["--adapter", f"me/{method}", "--output_dir", str(top / f"merged-{method}")])
 """
 
 # Runs where compalign cannot be imported, with an empty cache.

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from compalign import modeling
 from compalign.data.scenes import COLOURS
 from compalign.evaluation import Results
 from compalign.hub_cards import read_facts
 from compalign.hub_cards.load_back import load_model, load_processor
 from compalign.hub_cards.scan import scan_folder
+from compalign.hub_cards.staging import MODELING, stage
 from compalign.hub_cards.verify import check_card, check_files
+from compalign.modeling import load_model as load_model_of_any_kind
 
 MODELS = ("base", "cal", "ceclip", "comalign", "degla", "negclip")
 MODEL_MEGABYTES, ALL_MEGABYTES = 4, 25
@@ -75,12 +77,28 @@ def test_auto_classes_load_exactly_what_lies_there(folder, model):
     assert load_processor(folder).tokenizer.model_max_length >= 64
 
 
-def test_code_beside_the_weights_is_the_package_s_own(folder):
-    sources = {path.name: path for path in Path(modeling.__file__).parent.glob("*/*.py")}
-    code = list(folder.glob("*.py"))
-    assert bool(code) == ("auto_map" in json.loads((folder / "config.json").read_text()))
-    for path in code:
-        assert path.read_bytes() == sources[path.name].read_bytes(), f"stale: {path}; release the model again"
+def test_it_holds_data_and_no_code(folder):
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".jinja", ".md", ".png", ".safetensors"}
+
+
+def test_without_code_or_trust_the_classes_are_the_package_s_own(folder, model):
+    multimodal = model == "cal"
+    loaded = (AutoModelForImageTextToText if multimodal else AutoModel).from_pretrained(folder)
+    library = "transformers" if model in ("base", "negclip") else "compalign.modeling"
+    assert type(loaded).__module__.startswith(f"{library}.")
+    assert type(load_model_of_any_kind(folder)) is type(loaded)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert type(processor).__module__.startswith("compalign." if model == "comalign" else "transformers.")
+
+
+def test_staging_adds_the_code_that_the_configuration_names(folder, tmp_path):
+    stage(folder, tmp_path / "staged")
+    sources = {path.name: path for path in MODELING.glob("*/*.py") if path.name != "__init__.py"}
+    code = {path.name: path.read_bytes() for path in (tmp_path / "staged").glob("*.py")}
+    named = json.loads((folder / "config.json").read_text()).get("auto_map", {}).values()
+    assert {f"{name.split('.')[0]}.py" for name in named} <= set(code)
+    assert bool(code) == bool(named)
+    assert code == {name: sources[name].read_bytes() for name in code}
 
 
 def test_nothing_keeps_it_from_being_published(folder):
@@ -120,11 +138,13 @@ def test_fine_tuned_models_stand_beside_the_base_model(released):
         assert f"| ability | benchmark | score | scenes_base | scenes_{name} | change |" in card
 
 
-def test_usage_snippets_run_offline_without_this_package(released, tmp_path):
-    folders = [str(released / f"scenes_{name}") for name in MODELS]
+def test_staged_usage_snippets_run_offline_without_this_package(released, tmp_path):
+    folders = [tmp_path / f"scenes_{name}" for name in MODELS]
+    for folder in folders:
+        stage(released / folder.name, folder)
     process = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, *folders],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        [sys.executable, "-c", ELSEWHERE, *map(str, folders)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
     )

@@ -1,8 +1,12 @@
-"""What the Space computes and refuses, without gradio: images and captions within limits, models, charts, texts."""
+"""The page without gradio: images and captions within limits, models, charts, texts, and what is refused."""
 
+import ast
 import io
+import json
 import random
+import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,16 +17,20 @@ import tiny
 import tiny_multimodal
 import torch
 import yaml
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import CLIPModel, YolosConfig
 
 from compalign.data.components import Entity
-from compalign.evaluation.matches import CaptionMatches, Match, RoleMatches
 from compalign.evaluation.report import PALETTE
+from compalign.evaluation.scorers.matches import CaptionMatches, Match, RoleMatches
 from compalign.modeling import ComAlignConfig, ComAlignModel
-from compalign.scripts import space, space_inputs, space_models, space_views
-from compalign.scripts.checkpoints import is_comalign, is_dual_encoder, is_image_text_to_text
-from compalign.scripts.space_inputs import (
+from compalign.modeling.kinds import Kind
+from compalign.scripts import space
+from compalign.scripts.page import inputs as space_inputs
+from compalign.scripts.page import models as space_models
+from compalign.scripts.page import views as space_views
+from compalign.scripts.page.inputs import (
     MOST_BYTES,
     MOST_CAPTIONS,
     MOST_CHARACTERS,
@@ -32,9 +40,9 @@ from compalign.scripts.space_inputs import (
     scene_entities,
     scene_examples,
 )
-from compalign.scripts.space_models import Library, Scores
+from compalign.scripts.page.models import Library, Scores
 from compalign.scripts.tokens import TokenWeight, weigh_tokens
-from compalign.trainers.recipe import parse_recipe
+from compalign.trainers.launch.recipe import parse_recipe
 
 CAPTIONS = ["a red circle above a blue star", "a blue circle above a red star", "a star"]
 
@@ -98,9 +106,9 @@ def test_images_are_refused_by_bytes_pixels_format_and_damage_under_their_own_na
     for path, reason in (
         (heavy, r"10\.0 MB; accepted: at most 10 MB"),
         (wide, "8000 x 5001 pixels; accepted: at most 40,000,000 pixels"),
-        (animated, "not a picture in one of the formats JPEG, PNG, WEBP"),
+        (animated, "not an image in one of the formats JPEG, PNG, WEBP"),
         (cut, ""),
-        (words, "not a picture"),
+        (words, "not an image"),
     ):
         name = str(path).rsplit("/", 1)[1]
         with pytest.raises(ValueError, match=f"^{name}: .*{reason}") as refusal:
@@ -161,37 +169,121 @@ def test_scenes_are_within_the_limits_and_their_objects_are_known_from_the_file(
 
 
 def test_each_kind_of_model_is_offered_where_it_fits(library):
-    assert library.names(is_dual_encoder) == ["first", "second"]
-    assert library.names(is_comalign) == ["heads"]
-    assert library.names(is_image_text_to_text) == ["llava"]
+    assert library.names(Kind.DUAL_ENCODER) == ["first", "second"]
+    assert library.names(Kind.COMALIGN) == ["heads"]
+    assert library.names(Kind.IMAGE_TEXT_TO_TEXT) == ["llava"]
 
 
 def test_models_of_another_kind_and_missing_ones_are_refused_in_words(library):
-    with pytest.raises(ValueError, match="llava is of type 'llava'; accepted: a dual encoder"):
-        library.place("llava", is_dual_encoder)
-    with pytest.raises(ValueError, match="No model is chosen; accepted: a ComAlign head"):
-        library.place("", is_comalign)
+    with pytest.raises(ValueError, match=r"llava is an image-text-to-text model, .*; accepted: a dual encoder"):
+        library.place("llava", Kind.DUAL_ENCODER)
+    with pytest.raises(ValueError, match="No model is chosen; accepted: ComAlign's heads"):
+        library.place("", Kind.COMALIGN)
     with pytest.raises(ValueError, match="Repo id"):
-        library.place("../../etc/passwd", is_dual_encoder)
+        library.place("../../etc/passwd", Kind.DUAL_ENCODER)
     with pytest.raises(ValueError, match="nobody/nothing cannot be loaded: "):
-        library.place("nobody/nothing", is_dual_encoder)
+        library.place("nobody/nothing", Kind.DUAL_ENCODER)
 
 
 def test_folders_are_closed_where_they_are_not_offered(library):
     folder = library.places["first"]
-    assert Library({}).place(folder, is_dual_encoder) == folder
+    assert Library({}).place(folder, Kind.DUAL_ENCODER) == folder
     with pytest.raises(ValueError, match="folders are closed here"):
-        Library({}, folders=False).place(folder, is_dual_encoder)
-    assert Library(library.places, folders=False).place("first", is_dual_encoder) == folder
+        Library({}, folders=False).place(folder, Kind.DUAL_ENCODER)
+    assert Library(library.places, folders=False).place("first", Kind.DUAL_ENCODER) == folder
 
 
 def test_a_large_model_is_refused_before_anything_of_it_is_fetched(monkeypatch):
     files = [SimpleNamespace(rfilename=f"model{end}", size=3_000_000_000) for end in (".safetensors", ".bin")]
     info = SimpleNamespace(siblings=[*files, SimpleNamespace(rfilename="README.md", size=None)])
     monkeypatch.setattr(space_models.HfApi, "model_info", lambda self, name, files_metadata: info)
-    monkeypatch.setattr(space_models, "read_config", None)
+    monkeypatch.setattr(space_models, "read_kind", None)
     with pytest.raises(ValueError, match=r"big/model has 6\.0 GB of weights; accepted here: at most 4 GB"):
-        Library({}, most_gigabytes=4).place("big/model", is_dual_encoder)
+        Library({}, most_gigabytes=4).place("big/model", Kind.DUAL_ENCODER)
+
+
+def repository_of(monkeypatch, *names: str) -> None:
+    """Let every repository of the Hub hold these files."""
+    info = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=1) for name in names])
+    monkeypatch.setattr(space_models.HfApi, "model_info", lambda self, name, files_metadata: info)
+    monkeypatch.setattr(space_models, "read_kind", None)
+
+
+def test_an_adapter_of_the_hub_which_may_name_a_closed_folder_is_refused(monkeypatch):
+    repository_of(monkeypatch, "config.json", "model.safetensors", "adapter_config.json")
+    with pytest.raises(ValueError, match="some/adapter is an adapter; accepted here: whole models"):
+        Library({}, folders=False).place("some/adapter", Kind.DUAL_ENCODER)
+
+
+def test_an_adapter_in_a_folder_is_merged_and_used(library, image, tmp_path):
+    folder = adapter_on(library.places["first"], tmp_path / "adapter")
+    place = Library({}).place(str(folder), Kind.DUAL_ENCODER)
+    model, _ = space_models.load_dual_encoder(place)
+    assert type(model) is CLIPModel
+    base, _ = space_models.load_dual_encoder(library.places["first"])
+    assert not torch.equal(model.text_model.encoder.layers[0].self_attn.q_proj.weight, query_of(base))
+    (scores,) = space_models.compare(Library({}), [str(folder)], image, CAPTIONS)
+    assert scores.model == "adapter"
+
+
+def query_of(model) -> torch.Tensor:
+    """A weight that the adapter changes."""
+    return model.text_model.encoder.layers[0].self_attn.q_proj.weight
+
+
+def adapter_on(base: str, folder: Path) -> Path:
+    """A LoRA adapter that changes the model in a folder."""
+    model = get_peft_model(CLIPModel.from_pretrained(base), LoraConfig(r=2, target_modules=["q_proj"]))
+    torch.manual_seed(0)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_no_pickle_is_read(library, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "load", None)
+    model = CLIPModel.from_pretrained(library.places["first"])
+    tiny.make_processor().save_pretrained(tmp_path / "pickled")
+    model.config.save_pretrained(tmp_path / "pickled")
+    torch.save(model.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pickled cannot be loaded: .*safetensors"):
+        space_models.load_dual_encoder(str(tmp_path / "pickled"))
+    folder = adapter_on(library.places["first"], tmp_path / "adapter")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ValueError, match=r"adapter has no adapter_model\.safetensors"):
+        space_models.load_dual_encoder(str(folder))
+    YolosConfig().save_pretrained(tmp_path / "detector")
+    (tmp_path / "detector" / "pytorch_model.bin").touch()
+    with pytest.raises(ValueError, match=r"detector has none of model\.safetensors"):
+        space_models.load_detector(str(tmp_path / "detector"))
+
+
+def test_the_frozen_encoder_of_heads_is_read_as_safely_as_any_model(library, tmp_path, monkeypatch):
+    """Left to itself, the model would load the encoder with other options, pickles included."""
+    backbone = library.places["second"]
+    model, _ = space_models.load_comalign(library.places["heads"], backbone)
+    assert model.backbone is space_models.load_dual_encoder(backbone)[0]
+    assert not any("backbone" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize("part", ["AutoConfig", "AutoModel"])
+def test_no_code_beside_a_model_is_run(library, tmp_path, monkeypatch, part):
+    folder = tmp_path / "model"
+    shutil.copytree(library.places["first"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {part: "evil.Evil"}
+    if part == "AutoConfig":
+        config["model_type"] = "evil"
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()\nclass Evil:\n    pass\n")
+    if part == "AutoConfig":
+        with pytest.raises(ValueError, match="model cannot be loaded"):
+            space_models.read_kind(str(folder))
+    else:
+        assert type(space_models.load_dual_encoder(str(folder))[0]) is CLIPModel
+    assert not (tmp_path / "run").exists()
 
 
 def test_shares_are_the_models_own_probabilities(library, image):
@@ -240,7 +332,7 @@ def test_a_scene_needs_no_detector_and_every_phrase_gets_a_region(library):
 def test_a_photograph_needs_a_detector_which_is_asked_for_the_phrases(library, image, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="name a detector, or choose one of the scenes"):
         space_models.match(library, "heads", None, image, CAPTIONS)
-    with pytest.raises(ValueError, match="first is of type 'clip'; accepted: a detector"):
+    with pytest.raises(ValueError, match="first is a dual encoder, such as CLIP; accepted: a detector"):
         space_models.match(library, "heads", "first", image, CAPTIONS)
     asked = []
 
@@ -399,4 +491,21 @@ def test_the_space_on_the_hub_is_closed_to_folders_and_names_what_exists(reposit
     assert args.folders is False
     assert args.most_gigabytes == 4
     assert len(header["short_description"]) <= 60  # the Hub refuses longer ones
-    assert "\ncompalign[space] @ git+" in (folder / "requirements.txt").read_text()
+
+
+def test_the_space_on_the_hub_requires_what_compalign_requires(repository):
+    """compalign itself lies beside the page: it is on no index, so its name would find nothing, or someone else's."""
+    folder = repository / "hub_cards" / "space"
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    required = {line for line in lines if line and not line.startswith(("#", "--"))}
+    setup = ast.parse((repository / "setup.py").read_text())
+    (called,) = (node for node in ast.walk(setup) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup")
+    declared = {word.arg: word.value for word in called.keywords}
+    (extras,) = (
+        node.value for node in setup.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "EXTRAS"
+    )
+    expected = ast.literal_eval(declared["install_requires"]) + ast.literal_eval(extras)["space"]
+    assert required == set(expected)
+    for path in folder.iterdir():
+        if path.is_file():
+            assert not re.search(r"OWNER|git\+https|TODO|<\w+>", path.read_text()), path

@@ -58,9 +58,9 @@ def test_a_pickle_that_runs_code_is_refused_before_it_runs(shared, tmp_path, mon
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 1}, "is no state dict and has none under 'state_dict'; beside tensors it holds epoch"),
-        ({"state_dict": {"a": torch.zeros(1), "b": 3}}, "beside tensors it holds b"),
-        ([torch.zeros(1)], "beside tensors it holds nothing"),
+        ({"epoch": 1}, "is no state dict and holds no state dict under 'state_dict'; besides tensors it holds epoch"),
+        ({"state_dict": {"a": torch.zeros(1), "b": 3}}, "besides tensors it holds b"),
+        ([torch.zeros(1)], "besides tensors it holds nothing"),
     ],
 )
 def test_a_file_without_weights_is_refused(tmp_path, content, message):
@@ -148,6 +148,7 @@ def test_the_fingerprint_is_that_of_the_bytes(tmp_path):
 MEASURE = """
 import sys
 import torch
+from compalign.scripts.conversion import routes  # imported by main otherwise, and then measured
 from compalign.scripts.convert import main
 
 def memory(kind):

@@ -127,7 +127,7 @@ def test_layouts_are_told_by_names(names, layout, kinds):
 
 
 def test_an_unknown_layout_is_shown():
-    with pytest.raises(ValueError, match=r"none of .*; 2 tensors, among them encoder\.weight, encoder\.bias"):
+    with pytest.raises(ValueError, match=r"accepted: .* holds 2 tensors, among them encoder\.weight, encoder\.bias"):
         recognise(["encoder.weight", "encoder.bias"])
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPConfig, CLIPM
 from transformers.utils import logging as transformers_logging
 
 from compalign.modeling import DeGLACLIPConfig, DeGLACLIPModel
-from compalign.modeling.degla_clip.grouped_text import CALL_OVERHEAD_CPU, number_of_groups
+from compalign.modeling.clip.grouped_text import CALL_OVERHEAD_CPU, number_of_groups
 
 
 def twins(sizes: dict, **options) -> tuple[CLIPModel, DeGLACLIPModel]:
@@ -113,7 +113,7 @@ def text_shapes(model: CLIPModel, inputs: dict) -> list[tuple[int, int]]:
     return shapes
 
 
-def test_one_forward_runs_the_image_tower_once_and_the_text_tower_once_a_group(clip_sizes, caption_batch):
+def test_one_forward_runs_the_image_tower_once_and_the_text_tower_once_per_group(clip_sizes, caption_batch):
     _, ours = twins(clip_sizes())
     inputs = caption_batch(6, 4)
     calls = Counter()

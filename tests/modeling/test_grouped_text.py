@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from compalign.modeling.degla_clip.grouped_text import (
+from compalign.modeling.clip.grouped_text import (
     BOUNDARY_CANDIDATES,
     PADDING_SPREAD,
     caption_lengths,

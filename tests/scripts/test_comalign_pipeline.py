@@ -16,8 +16,7 @@ from transformers import (
 )
 
 from compalign.data.components import load_components
-from compalign.evaluation import CocoVal2017Retrieval
-from compalign.evaluation.evaluator import evaluate_comalign
+from compalign.evaluation import CocoVal2017Retrieval, evaluate_model
 from compalign.scripts import components
 
 TRAINING = ["--max_steps", 3, "--per_device_train_batch_size", 4, "--warmup_steps", 1, "--use_cpu", "true"]
@@ -75,11 +74,11 @@ def test_photographs_from_files_to_scores(source, backbone, detector, shared, tm
     model, processor = (auto.from_pretrained(tmp_path / "heads") for auto in (AutoModel, AutoProcessor))
     rows = {row["image"]: row for row in load_components(tmp_path / "components", photographs)}
     benchmark = CocoVal2017Retrieval(captions, photographs, minimum_coverage=0.0)
-    results = evaluate_comalign(
+    results = evaluate_model(
         model,
         processor,
         [benchmark],
-        lambda image: tuple(rows.get(str(image), {}).get(role, []) for role in ("entities", "relations")),
+        regions=lambda image: tuple(rows.get(str(image), {}).get(role, []) for role in ("entities", "relations")),
         progress=False,
         cache=tmp_path / "features",
     )

@@ -1,6 +1,8 @@
 """The comparison of ComAlign with its frozen encoder goes on where it stopped."""
 
-from compalign.scripts.comalign_scenes import main
+import json
+
+from compalign.scripts.scenes.compare_comalign import main
 
 
 def test_a_comparison_goes_on_where_it_stopped(repository, tmp_path, capsys):
@@ -10,6 +12,7 @@ def test_a_comparison_goes_on_where_it_stopped(repository, tmp_path, capsys):
     flags += ["--features", str(tmp_path / "features"), "--output_dir", str(tmp_path / "out")]
     first = main(flags)
     assert [result.model for result in first] == ["base", "comalign, seed 0"]
+    assert json.loads((tmp_path / "out" / "seed0" / "run.json").read_text())["arguments"]["max_steps"] == 2
     written = (tmp_path / "out" / "seed0" / "results.json").stat().st_mtime_ns
     again = main(flags)
     assert again[1].metrics == first[1].metrics

@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from compalign.evaluation import BenchmarkResult, Results, SceneComposition, SceneZeroShot, Score
+from compalign.evaluation import requests as benchmark_requests
 from compalign.scripts import compare
 
 KINDS = ("replace_obj", "replace_att", "replace_rel", "swap_obj", "swap_att", "add_obj", "add_att")
@@ -19,7 +20,7 @@ def write(folder, name: str, value: float, content_hash: str = "abc", found: int
     scores = {kind: Score(value, 100, (value - 0.02, value + 0.02), 0.5, 0.0, value) for kind in KINDS}
     scores |= {f"{family}_micro": scores["swap_obj"] for family in ("replace", "swap", "add")}
     columns = {kind: kind.replace("_", " ") for kind in KINDS}
-    sugarcrepe = BenchmarkResult("SugarCrepe", columns, scores, 7511, found, content_hash)
+    sugarcrepe = BenchmarkResult("SugarCrepe", columns, scores, 7511, found, content_hash, ability="composition")
     imagenet = BenchmarkResult(
         "Zero-shot classification",
         {"top1": "ImageNet"},
@@ -27,6 +28,7 @@ def write(folder, name: str, value: float, content_hash: str = "abc", found: int
         50000,
         50000,
         "def",
+        ability="recognition",
     )
     results = Results(
         name,
@@ -55,7 +57,7 @@ def test_results_stand_beside_one_another_and_the_papers_and_on_the_map(tmp_path
     published = ["NegCLIP,coco-ft,StructuredCLIP,83,61,56,48", "ViT-B-32,openai,OpenCLIP,73,63,57,41"]
     (tmp_path / "map.csv").write_text("\n".join([header, *published]))
     out = tmp_path / "out"
-    arguments = ["--results", *files, "--published", "true", "--map", str(tmp_path / "map.csv")]
+    arguments = ["--results", *files, "--published", "--map", str(tmp_path / "map.csv")]
     compare.main([*arguments, "--output_dir", str(out)])
     printed = capsys.readouterr().out
     written = (out / "comparison.md").read_text()
@@ -82,8 +84,8 @@ def test_few_items_are_no_headline(tmp_path, capsys):
     ("arguments", "message"),
     [
         ([], "nothing to compare"),
-        (["--published", "true"], "published needs results"),
-        (["--interpolate", "one", "--scenes", "true"], "must be two models"),
+        (["--published"], "--published needs --results"),
+        (["--interpolate", "one", "--scenes"], "must be two models"),
         (["--interpolate", "one", "two"], "nothing to evaluate on"),
         (["--models", "one"], "unknown key 'models'"),
     ],
@@ -103,10 +105,10 @@ def test_mixes_are_evaluated_and_drawn(tmp_path, monkeypatch, capsys):
         model.save_pretrained(tmp_path / name)
         tiny.make_processor().save_pretrained(tmp_path / name)
     small = [SceneComposition(4), SceneZeroShot(16)]
-    monkeypatch.setattr(compare, "requested", lambda args: small)
+    monkeypatch.setattr(benchmark_requests, "requested_benchmarks", lambda benchmarks, scenes: small)
     out = tmp_path / "out"
     models = [str(tmp_path / "base"), str(tmp_path / "tuned")]
-    compare.main(["--interpolate", *models, "--scenes", "true", "--alphas", "1", "0", "0.5", "--output_dir", str(out)])
+    compare.main(["--interpolate", *models, "--scenes", "--alphas", "1", "0", "0.5", "--output_dir", str(out)])
     printed = capsys.readouterr().out
     assert [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| alpha")] == [
         "alpha 0",

@@ -119,8 +119,9 @@ def test_the_way_back_gives_the_checkpoint_bit_for_bit(formats, tmp_path, file):
     flags = ["--kind", "ce_clip", "--activation", "gelu", "--num_negatives", "3"]
     folder = convert(formats / "clip" / file, tmp_path / "hf", *flags)
     assert CECLIPModel.from_pretrained(folder).rank_threshold.tolist() == [0, 0, 0]
-    back = convert(folder, tmp_path / "back", "--to", "open_clip")
+    back = convert(folder, tmp_path / "back", "--original")
     assert record_of(back)["left_out"] == ["rank_threshold"]
+    assert (record_of(folder)["original"], record_of(back)["original"]) == (False, True)
     written = torch.load(back / "epoch_5.pt", weights_only=True)
     original = torch.load(formats / "clip" / "epoch_5.pt", weights_only=True)
     assert (str(written["epoch"]), written["name"]) == ("5", "tiny-openclip")
@@ -132,7 +133,7 @@ def test_the_way_back_gives_the_checkpoint_bit_for_bit(formats, tmp_path, file):
 
 
 def test_a_trained_model_goes_to_open_clip_without_a_record(tmp_path, clip_like):
-    back = convert(clip_like, tmp_path / "back", "--to", "open_clip")
+    back = convert(clip_like, tmp_path / "back", "--original")
     written = torch.load(back / "epoch_0.pt", weights_only=True)
     assert written["name"] == "clip"
     assert written["state_dict"]["visual.proj"].shape == (48, 32)
@@ -227,7 +228,10 @@ def test_comalign_goes_both_ways_and_answers_as_the_original(shared, formats, tm
     model, loading = ComAlignModel.from_pretrained(folder, output_loading_info=True)
     assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert model.config.score == "released"
-    back = convert(folder, tmp_path / "back", "--to", "released")
+    back = convert(folder, tmp_path / "back", "--original")
+    (folder / "original_only.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"original_only\.safetensors is missing"):
+        convert(folder, tmp_path / "again", "--original")
     written = torch.load(back / source.name, weights_only=True)
     original = torch.load(source, weights_only=True)
     assert written.keys() == original.keys()
@@ -249,7 +253,7 @@ def test_llava_goes_both_ways_and_answers_as_the_original(formats, tmp_path, fil
     assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(model).__name__ == "LlavaCALForConditionalGeneration"
     assert (model.config.image_token_index, model.get_input_embeddings().num_embeddings) == (80, 128)
-    back = convert(folder, tmp_path / "back", "--to", "released")
+    back = convert(folder, tmp_path / "back", "--original")
     written = {}
     for shard in back.glob("*.safetensors"):
         written |= load_file(shard)
@@ -300,7 +304,7 @@ def test_a_converted_llava_reads_pictures_through_its_processor(tmp_path, tiled)
 
 def test_an_image_tower_that_the_checkpoint_has_not_is_taken_from_clip(tmp_path):
     source = write_llava(tmp_path / "official", tiled=False, tower=False)
-    with pytest.raises(ValueError, match="has no image tower: give vision_tower"):
+    with pytest.raises(ValueError, match="has no image tower: give --vision_tower"):
         convert(source, tmp_path / "hf")
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
     tower = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=28, patch_size=7, hidden_act="gelu"))
@@ -321,7 +325,7 @@ def test_an_image_tower_that_the_checkpoint_has_not_is_taken_from_clip(tmp_path)
     [
         (["--kind", "comalign"], "kind=comalign: .* can become clip, degla_clip, ce_clip"),
         ([], "can become clip, degla_clip, ce_clip: say which with kind"),
-        (["--to", "open_clip"], "is in that layout already"),
+        (["--original"], "--original: .* is in that layout already"),
         (
             ["--kind", "clip", "--activation", "gelu", "--vision_heads", "5"],
             "vision_heads=5 does not divide the width 48",

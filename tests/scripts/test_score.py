@@ -8,16 +8,18 @@ import tiny
 import tiny_comalign
 import tiny_multimodal
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
-from transformers import BertConfig, CLIPModel
+from transformers import BertConfig, CLIPModel, YolosConfig
 
 from compalign.data.components import CaptionComponents, Entity
 from compalign.data.components.files import FILE_NAME, describe
 from compalign.data.scenes.components import SceneComponentDataset
-from compalign.evaluation.matches import CaptionMatches, Match, RoleMatches
-from compalign.modeling import CECLIPModel, ComAlignProcessor, DeGLACLIPModel
+from compalign.evaluation.scorers.matches import CaptionMatches, Match, RoleMatches
+from compalign.modeling import CECLIPModel, ComAlignProcessor, DeGLACLIPModel, load_model, load_processor
 from compalign.scripts import cli, score
-from compalign.scripts.score_picture import draw_matches
+from compalign.scripts.scoring import components
+from compalign.scripts.scoring.picture import Bar, draw_bars, draw_matches
 
 TRUE, FALSE = "a red circle above a blue star", "a blue circle above a red star"
 SCENE = SceneComponentDataset(3, image_size=tiny.IMAGE_SIZE)[2]
@@ -128,19 +130,20 @@ def test_without_regions_comalign_compares_with_the_whole_image_and_says_so(coma
 
 
 def test_a_detector_brings_the_regions(comalign, image, tmp_path, capsys, monkeypatch):
-    """A perfect one, but for a box outside the image, which is named."""
+    """A perfect detector, but for a box outside the image, which is named."""
     outside = Entity((99, 0, 120, 10), 0.2, "ghost")
+    YolosConfig().save_pretrained(tmp_path / "oracle")
 
     class Oracle:
         def __init__(self, model, threshold):
-            assert (model, threshold) == ("oracle", 0.3)
+            assert (model, threshold) == (str(tmp_path / "oracle"), 0.3)
 
         def __call__(self, name, picture, phrases):
             assert phrases == ["red circle", "blue star"]
             return [*SCENE["entities"], outside]
 
-    monkeypatch.setattr(score, "Detector", Oracle)
-    flags = {"detector": "oracle", "threshold": 0.3, "output_dir": tmp_path / "out"}
+    monkeypatch.setattr(components, "Detector", Oracle)
+    flags = {"detector": tmp_path / "oracle", "threshold": 0.3, "output_dir": tmp_path / "out"}
     (found,) = run(image, TRUE, model=comalign, **flags)
     assert found.entities.similarity is not None
     assert "left out: box outside the image ('ghost'" in capsys.readouterr().out
@@ -196,10 +199,69 @@ def test_a_wrong_line_is_refused(line, message):
 
 def test_an_unknown_model_is_an_error_of_one_line(image, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "score", "")
+    (tmp_path / "somewhere").mkdir()
     assert cli.main(["score", str(image), "x", "--model", str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(f"compalign score: {tmp_path / 'nowhere'} cannot be loaded: ")
-    assert printed.count("\n") == 1
+    nearest = f"; the nearest is {tmp_path / 'somewhere'}"
+    assert printed == f"compalign score: there is no folder {tmp_path / 'nowhere'}{nearest}\n"
+
+
+def test_a_model_without_its_tokenizer_is_refused_in_one_line(image, tmp_path, capsys):
+    folder = saved(tmp_path / "model", tiny.make_model(CLIPModel), tiny.make_processor())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    assert cli.main(["score", str(image), TRUE, "--model", str(folder), "--output_dir", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"compalign score: {folder}")
+    assert "tokenizer" in message
+    assert not (tmp_path / "out" / "score.png").exists()
+
+
+def test_a_file_of_weights_is_sent_to_convert(image, tmp_path, capsys):
+    (tmp_path / "epoch_5.pt").write_bytes(b"")
+    assert cli.main(["score", str(image), TRUE, "--model", str(tmp_path / "epoch_5.pt")]) == 2
+    assert f"compalign convert --source {tmp_path / 'epoch_5.pt'}" in capsys.readouterr().err
+
+
+def test_a_detector_scores_no_captions(image, tmp_path):
+    YolosConfig().save_pretrained(tmp_path / "yolos")
+    with pytest.raises(ValueError, match=r"yolos is a detector, .*; accepted: a dual encoder, .* or ComAlign's heads"):
+        run(image, TRUE, model=tmp_path / "yolos")
+
+
+def test_heads_whose_encoder_is_gone_say_so_in_one_line(comalign, image, tmp_path, capsys):
+    (tmp_path / "clip").rename(tmp_path / "moved")
+    assert cli.main(["score", str(image), TRUE, "--model", str(comalign), "--output_dir", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"compalign score: {comalign}: its backbone {tmp_path / 'clip'} cannot be loaded: ")
+
+
+@pytest.mark.parametrize("kind", ["clip", "llava", "comalign"])
+def test_an_adapter_scores_as_the_model_that_it_makes_of_its_base(kind, comalign, image, tmp_path):
+    base = {"clip": tmp_path / "clip", "llava": tmp_path / "llava", "comalign": comalign}[kind]
+    if kind == "llava":
+        saved(base, tiny_multimodal.make_model("llava"), tiny_multimodal.make_processor("llava"))
+    model = get_peft_model(load_model(base), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    torch.manual_seed(0)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.3)
+        if kind == "comalign" and name.endswith("gate"):
+            torch.nn.init.constant_(value, 0.5)  # as after training: at 0 the layers below have no effect
+    model.save_pretrained(tmp_path / "adapter")
+    merged = saved(tmp_path / "merged", model.merge_and_unload(), load_processor(base))
+    if kind == "comalign":
+        base_model = load_model(base)
+        for name, value in base_model.named_parameters():
+            if name.endswith("gate"):
+                torch.nn.init.constant_(value, 0.5)
+        base_model.save_pretrained(base)
+    found = {
+        name: [caption.score for caption in run(image, TRUE, FALSE, model=path, output_dir=tmp_path / "out")]
+        for name, path in (("base", base), ("adapter", tmp_path / "adapter"), ("merged", merged))
+    }
+    assert found["adapter"] == pytest.approx(found["merged"], abs=1e-5)
+    assert found["adapter"] != pytest.approx(found["base"], abs=1e-4)
 
 
 def test_a_model_of_another_kind_is_refused_with_the_accepted_ones(image, tmp_path):
@@ -210,7 +272,7 @@ def test_a_model_of_another_kind_is_refused_with_the_accepted_ones(image, tmp_pa
 
 def test_regions_are_refused_where_nothing_uses_them(image, tmp_path):
     folder = saved(tmp_path / "model", tiny.make_model(CLIPModel))
-    with pytest.raises(ValueError, match=r"detector and components are for ComAlign; .* of type 'clip'"):
+    with pytest.raises(ValueError, match=r"--detector and --components are for ComAlign; .* is a dual encoder"):
         run(image, TRUE, model=folder, detector="d", output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -234,5 +296,15 @@ def test_matches_of_every_kind_can_be_drawn(tmp_path):
         CaptionMatches("a caption " * 30, 0.5, 0.5, long, pairs),
         CaptionMatches("a dog", 0.1, 0.1, RoleMatches(None, [Match("dog", None, (), None)]), RoleMatches(None, [])),
     ]
-    draw_matches(captions, row, Image.new("RGB", (200, 160)), "a.png", "a note " * 40, tmp_path / "score.png")
+    figure = draw_matches(captions, row, Image.new("RGB", (200, 160)), "a.png", "a note " * 40, tmp_path / "score.png")
     assert Image.open(tmp_path / "score.png").height > 600
+    assert figure.get_figheight() * 150 == pytest.approx(Image.open(tmp_path / "score.png").height, abs=1)
+
+
+def test_pictures_are_returned_and_written_only_where_a_path_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bars = [Bar(TRUE, 0.75, "share 75 %"), Bar(FALSE, 0.25, "share 25 %")]
+    figure = draw_bars(bars, SCENE["image"], "a.png", "a note")
+    widths = {patch.get_width() for axes in figure.axes for patch in axes.patches}
+    assert max(widths) * 0.25 in widths
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
-"""The folder that the guides speak of, with small stand-ins: models under their names on the Hub, photographs, files.
+"""The folder in which the guides run: small stand-ins for the models, photographs and files that they name.
 
-A model that a guide names by its Hub id lies here in a folder of that name, which `from_pretrained` finds first.
+A model that a guide names by its Hub id is a folder of that name here, which `from_pretrained` finds first.
 """
 
 import csv
@@ -35,7 +35,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 CLIP, LLAVA, DETECTOR = "openai/clip-vit-base-patch32", "llava-hf/llava-1.5-7b-hf", "facebook/detr-resnet-50"
 IMAGES, CAPTIONS = "coco/val2017", "captions_val2017.json"
 FROM_THE_REPOSITORY = ("trainers", "scripts", "hub_cards")
-PAIRS, PHOTOGRAPHS, ITEMS_A_KIND = 32, 16, 6
+PAIRS, PHOTOGRAPHS, ITEMS_PER_KIND = 32, 16, 6
 
 
 class Block(NamedTuple):
@@ -56,7 +56,7 @@ def read_blocks(guide: Path) -> list[Block]:
 
 
 def make_folder(folder: Path, repository: Path) -> None:
-    """Write everything that the guides take as given."""
+    """Write everything that the guides expect to exist."""
     for name in FROM_THE_REPOSITORY:
         (folder / name).symlink_to(repository / name)
     shutil.copytree(repository / "hub_cards" / "released" / "scenes_base", folder / CLIP)
@@ -68,7 +68,7 @@ def make_folder(folder: Path, repository: Path) -> None:
 
 
 def _write_tuned(folder: Path, base: Path, benchmark: Benchmark) -> None:
-    """What DeGLA might make of the dual encoder, with its results and its card."""
+    """Write a model such as DeGLA could make of the dual encoder, with its results and its card."""
     model, processor = DeGLACLIPModel.from_pretrained(base), AutoProcessor.from_pretrained(base)
     noise = torch.randn(model.visual_projection.weight.shape, generator=torch.Generator().manual_seed(0))
     model.visual_projection.weight.data += 0.02 * noise
@@ -80,7 +80,7 @@ def _write_tuned(folder: Path, base: Path, benchmark: Benchmark) -> None:
 
 
 def _write_others(folder: Path) -> None:
-    """A LLaVA, and a detector that finds something everywhere."""
+    """Write a LLaVA, and a detector that finds something in every image."""
     for part in (tiny_multimodal.make_model("llava"), tiny_multimodal.make_processor("llava")):
         part.save_pretrained(folder / LLAVA)
     tower = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -97,7 +97,7 @@ def _draw(scene: Scene, path: Path) -> None:
 
 
 def _write_pairs(folder: Path) -> None:
-    """`captions.jsonl`, `heldout.jsonl` with negatives, and `conversations.json`, on images in `photos`."""
+    """Write `captions.jsonl`, `heldout.jsonl` with negatives, and `conversations.json`, on images in `photos`."""
     generator, captions, heldout, conversations = NegativeGenerator(num_negatives=1), [], [], []
     for seed in range(PAIRS):
         scene, rng, name = generate_scene(seed, num_objects=2), random.Random(seed), f"{seed:04d}.png"
@@ -118,13 +118,13 @@ def _write_pairs(folder: Path) -> None:
 
 
 def _write_coco(folder: Path) -> None:
-    """SugarCrepe, of its official size though of few different items, and captions of COCO."""
+    """Write SugarCrepe in its official size, from a few repeated items, and captions of COCO."""
     images = folder / IMAGES
     (folder / "sugar-crepe" / "data").mkdir(parents=True)
     number = 0
     for kind, name in zip(NEGATIVE_KINDS, SIZES, strict=True):
         items = []
-        for item in composition_items(kind, ITEMS_A_KIND):
+        for item in composition_items(kind, ITEMS_PER_KIND):
             number += 1
             file = f"{number:012d}.jpg"
             _draw(item.scene, images / file)
@@ -144,7 +144,7 @@ def _write_coco(folder: Path) -> None:
 
 
 def _write_map(path: Path) -> None:
-    """A file of the map's columns."""
+    """Write a file with the columns of the map."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("arch", "pretrained", "family", "sugarcrepe", "imagenet", "21_tasks_avg", "comp_avg"))

@@ -3,13 +3,26 @@
 import random
 
 import torch
-from transformers import CLIPImageProcessor, CLIPProcessor
+from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from compalign.data.scenes import full_caption, generate_scene, scene_row
 from compalign.data.tokenization import train_clip_tokenizer
-from compalign.scripts.demo import METHODS
+from compalign.modeling import CECLIPModel, DeGLACLIPModel
+from compalign.trainers import (
+    CECLIPArguments,
+    CECLIPTrainer,
+    DeGLAArguments,
+    DeGLATrainer,
+    NegCLIPArguments,
+    NegCLIPTrainer,
+)
 
 IMAGE_SIZE = 32
+METHODS = {
+    "negclip": (CLIPModel, NegCLIPTrainer, NegCLIPArguments),
+    "ceclip": (CECLIPModel, CECLIPTrainer, CECLIPArguments),
+    "degla": (DeGLACLIPModel, DeGLATrainer, DeGLAArguments),
+}
 
 
 def make_processor() -> CLIPProcessor:

@@ -10,11 +10,11 @@ import torch
 from transformers import CLIPModel
 
 from compalign.data.components import CaptionComponents
-from compalign.data.feature_store import Features
+from compalign.data.features.store import Features
 from compalign.data.scenes.components import SceneComponentDataset
 from compalign.modeling import ComAlignConfig, ComAlignModel
 from compalign.trainers import ComAlignArguments, ComAlignTrainer
-from compalign.trainers.component_features import ComponentFeatureRows
+from compalign.trainers.comalign import ComponentFeatureRows
 
 SLOTS = {"entities": 4, "relations": 3}
 

@@ -162,9 +162,15 @@ def paligemma_config() -> PretrainedConfig:
 
 
 def smolvlm_config() -> PretrainedConfig:
-    """Images are an axis of `pixel_values`; one token for four patches."""
+    """Images are an axis of `pixel_values`; one token for four patches.
+
+    Until 5.20 transformers reads tokens in blocks of `patch_size`, so the number of an image must be divisible by it.
+    """
     return SmolVLMConfig(
-        vision_config=VISION, text_config={**TEXT, "model_type": "llama"}, image_token_id=IMAGE, scale_factor=2
+        vision_config={**VISION, "patch_size": PATCH // 2},
+        text_config={**TEXT, "model_type": "llama"},
+        image_token_id=IMAGE,
+        scale_factor=2,
     )
 
 
@@ -254,9 +260,9 @@ def qwen_images(counts: Sequence[int]) -> Images:
 
 def image_axis(counts: Sequence[int]) -> Images:
     """Each row's images along an axis, filled up with images of zeros, which the model leaves out."""
-    tokens, inputs = pooled_images(counts)
+    tokens = _placeholders(counts, IMAGE_START, *[IMAGE] * SIDE**2, IMAGE_END)
     pixels = torch.zeros(len(counts), max(counts), 3, IMAGE_SIZE, IMAGE_SIZE)
-    for row, images in zip(pixels, inputs["pixel_values"].split(list(counts)), strict=True):
+    for row, images in zip(pixels, patch_images(counts).inputs["pixel_values"].split(list(counts)), strict=True):
         row[: len(images)] = images
     return Images(tokens, {"pixel_values": pixels, "pixel_attention_mask": torch.ones(pixels.shape)[:, :, 0].long()})
 

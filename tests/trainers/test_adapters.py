@@ -17,12 +17,13 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, 
 
 from compalign.hub_cards.load_back import fixed_inputs
 from compalign.modeling import DeGLACLIPModel, LlavaCALForConditionalGeneration
-from compalign.scripts import merge_adapter
+from compalign.scripts import merge as merge_adapter
 from compalign.trainers import CALArguments
 from compalign.trainers.adapters import PROJECTORS, AdapterArguments, add_adapters
-from compalign.trainers.conversation_entry import ConversationModelArguments, load_conversational_model
-from compalign.trainers.ema import ema_update, make_teacher
-from compalign.trainers.entry import ModelArguments, load_model
+from compalign.trainers.degla import ema_update, make_teacher
+from compalign.trainers.launch.cal import ConversationModelArguments
+from compalign.trainers.launch.cal import start_model as start_conversational_model
+from compalign.trainers.launch.dual_encoders import ModelArguments, start_model
 
 METHODS = [*tiny.METHODS, "comalign", "cal"]
 make_arguments = partial(AdapterArguments, lora_rank=2, lora_alpha=4)
@@ -182,13 +183,13 @@ def test_ranks_that_mean_nothing_are_refused(settings, message):
 
 def test_random_weights_are_not_adapted():
     with pytest.raises(ValueError, match="set lora_rank=0"):
-        load_model(DeGLACLIPModel, ModelArguments(from_scratch=True, lora_rank=2), seed=0)
+        start_model(DeGLACLIPModel, ModelArguments(from_scratch=True, lora_rank=2), seed=0)
 
 
 def test_a_model_without_a_folder_is_not_adapted(tmp_path):
     start = ConversationModelArguments(vision_tower="anywhere", lora_rank=2)
     with pytest.raises(ValueError, match="save the assembled model"):
-        load_conversational_model(start, CALArguments(str(tmp_path), use_cpu=True), None)
+        start_conversational_model(start, CALArguments(str(tmp_path), use_cpu=True), None)
 
 
 # DeGLA's teacher
@@ -364,9 +365,38 @@ def test_an_adapter_that_does_not_say_its_base_is_refused(trained, tmp_path, cha
     config = json.loads((trained / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | changed))
     with pytest.raises(ValueError, match=message):
-        merge_adapter.load_adapted(tmp_path)
+        merge_adapter.main(["--adapter", str(tmp_path), "--output_dir", str(tmp_path / "merged")])
 
 
 def test_an_old_folder_is_never_written_into(trained):
     with pytest.raises(ValueError, match="is not empty"):
         merge_adapter.main(["--adapter", str(trained), "--output_dir", str(trained)])
+
+
+@pytest.mark.parametrize("method", ["negclip", "cal"])
+def test_an_adapter_on_an_adapter_is_refused(method, tmp_path):
+    """It would be saved over the first one's base, and the first one would be lost."""
+    add_adapters(make_base(method, tmp_path / "base"), make_arguments(adapted=["text"])).save_pretrained(
+        tmp_path / "adapter"
+    )
+    if method == "cal":
+        start = ConversationModelArguments(model=str(tmp_path / "adapter"), lora_rank=2)
+        begin = partial(start_conversational_model, start, CALArguments(str(tmp_path), use_cpu=True), None)
+    else:
+        begin = partial(start_model, AutoModel, ModelArguments(model=str(tmp_path / "adapter"), lora_rank=2), seed=0)
+    with pytest.raises(ValueError, match=r"adapter is an adapter.*compalign merge --adapter .*adapter --output_dir"):
+        begin()
+
+
+def test_training_in_full_starts_from_the_merged_adapter(tmp_path):
+    base = make_base("degla", tmp_path / "base")
+    adapted = add_adapters(base, make_arguments())
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    started = start_model(DeGLACLIPModel, ModelArguments(model=str(tmp_path / "adapter")), seed=0)
+    merged = adapted.merge_and_unload()
+    assert type(started) is DeGLACLIPModel
+    for name, value in merged.state_dict().items():
+        torch.testing.assert_close(started.state_dict()[name], value, msg=name)

@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPModel
 
 from compalign.modeling import CECLIPModel
-from compalign.trainers.collators import split_captions
+from compalign.trainers.dual_encoder import split_captions
 from compalign.trainers.losses import (
     clip_contrastive,
     cross_modal_rank,

@@ -10,8 +10,8 @@ from launch import REPOSITORY, TWO_PROCESSES, succeed
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from compalign.trainers import CALArguments
-from compalign.trainers.conversation_entry import ConversationDataArguments, ConversationModelArguments
-from compalign.trainers.recipe import parse_recipe
+from compalign.trainers.launch.cal import ConversationDataArguments, ConversationModelArguments
+from compalign.trainers.launch.recipe import parse_recipe
 
 RECIPES = sorted((REPOSITORY / "scripts" / "recipes").glob("cal_*.yaml"))
 KINDS = (ConversationModelArguments, ConversationDataArguments, CALArguments)
@@ -29,7 +29,7 @@ def test_recipes_fill_the_arguments(recipe):
     for path in (start.chat_template, args.deepspeed):
         assert path is None or (REPOSITORY / path).exists()
     if "pretrain" in recipe.stem:
-        assert args.trained == ["projector"]
+        assert args.train_parts == ["projector"]
         assert args.learning_rate == 1e-3
 
 
@@ -98,7 +98,7 @@ def test_tokens_are_shown_with_their_weights(trained, tmp_path, capsys):
 
 
 def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
-    from compalign.scripts.cal_scenes import main
+    from compalign.scripts.scenes.compare_cal import main
 
     flags = ["--config", str(REPOSITORY / "scripts" / "recipes" / "cal_scenes.yaml"), *SMALL]
     flags += ["--vision_tower", str(REPOSITORY / "hub_cards" / "released" / "scenes_base"), "--seeds", "1"]

@@ -6,7 +6,7 @@ import tiny_multimodal
 import torch
 
 from compalign.trainers.cal import freeze_untrained
-from compalign.trainers.contrast_pass import states_without_image, watched
+from compalign.trainers.cal_contrast import states_without_image, watched
 from compalign.trainers.losses import visual_token_weights, weighted_next_token_loss
 
 FAMILIES = ("llava", "llava_next", "qwen2_vl", "paligemma", "smolvlm", "gemma3", "mistral_window", "gemma3_window")
@@ -142,8 +142,8 @@ def test_the_row_whose_weight_is_not_finite_is_named(tmp_path, monkeypatch):
 
 def test_the_released_normaliser_averages_micro_batches(tmp_path):
     """A step of two micro-batches is the mean of their own weighted means, whatever their sums of weights."""
-    cut = train(tmp_path, 4, 2, normaliser="released", learning_rate=0.0)
-    whole = train(tmp_path, 4, 1, normaliser="released", learning_rate=0.0)
+    cut = train(tmp_path, 4, 2, cal_normaliser="released", learning_rate=0.0)
+    whole = train(tmp_path, 4, 1, cal_normaliser="released", learning_rate=0.0)
     losses = [log["loss"] for log in whole.state.log_history[:2]]
     assert cut.state.log_history[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-4)
     exact = train(tmp_path, 4, 2, learning_rate=0.0)
@@ -160,7 +160,7 @@ def test_grouping_by_modality_reaches_the_loader(tmp_path):
 
 def test_dropping_is_refused_where_it_is_not_exact(tmp_path):
     model, batch = tiny_multimodal.make_model("mistral_window").train(), tiny_multimodal.make_batch("mistral_window")
-    trainer = tiny_cal.make_trainer(tmp_path, tiny_cal.make_rows(4), model=model, contrast="dropped")
+    trainer = tiny_cal.make_trainer(tmp_path, tiny_cal.make_rows(4), model=model, cal_contrast="dropped")
     with pytest.raises(ValueError, match="not exact for LlavaForConditionalGeneration: its attention reaches 8"):
         trainer.compute_loss(model, {**batch, "row": torch.arange(2)})
 

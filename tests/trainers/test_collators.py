@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from compalign.data.images import open_image
-from compalign.trainers.collators import AlignmentCollator, crop_box, split_captions
+from compalign.trainers.dual_encoder import DualEncoderCollator, crop_box, split_captions
 from compalign.trainers.negclip import NeighborCollator
 
 PROCESSOR = tiny.make_processor()
@@ -42,7 +42,7 @@ def read_texts(batch):
 
 def collate(rows, num_negatives=2, **settings):
     """The batch of these rows."""
-    return AlignmentCollator(PROCESSOR, num_negatives, **settings)(rows)
+    return DualEncoderCollator(PROCESSOR, num_negatives, **settings)(rows)
 
 
 def test_captions_come_first_then_the_negatives_row_by_row():

@@ -10,9 +10,10 @@ import torch
 from launch import TWO_PROCESSES, succeed
 from transformers import AutoModel
 
-from compalign.data.component_features import EMPTY
-from compalign.data.feature_store import Features
-from compalign.trainers.component_features import ComponentCollator
+from compalign.data.features.slots import EMPTY
+from compalign.data.features.store import Features
+from compalign.trainers import ComAlignArguments, ComAlignTrainer
+from compalign.trainers.comalign import ComponentCollator
 from compalign.trainers.losses import component_similarity, similarity_contrast
 
 SCALE = torch.tensor(3.0)
@@ -160,3 +161,15 @@ def test_the_entry_point_trains_and_a_second_run_encodes_nothing(tmp_path):
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("*") if path.is_file()}
     succeed("trainers/train_comalign.py", *flags)
     assert shards == {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("*") if path.is_file()}
+
+
+def test_a_trainer_without_rows_says_where_it_reads_features_from(tmp_path):
+    args = ComAlignArguments(str(tmp_path), use_cpu=True, report_to=[])
+    with pytest.raises(ValueError, match=r"ComAlignTrainer reads features .* give train_dataset, or a data_collator"):
+        ComAlignTrainer(tiny_comalign.make_model(), args)
+
+
+@pytest.mark.parametrize("unused", ["crop_scale", "negative_choice"])
+def test_arguments_that_nothing_would_use_are_not_accepted(unused, tmp_path):
+    with pytest.raises(TypeError, match=unused):
+        ComAlignArguments(str(tmp_path), **{unused: None})

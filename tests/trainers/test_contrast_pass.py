@@ -4,7 +4,7 @@ import pytest
 import tiny_multimodal
 import torch
 
-from compalign.trainers.contrast_pass import states_without_image, watched, why_inexact
+from compalign.trainers.cal_contrast import states_without_image, watched, why_inexact
 
 EXACT = ("llava", "llava_next", "qwen2_vl", "paligemma", "smolvlm", "gemma3")
 

@@ -23,8 +23,8 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from compalign.data.conversation_encoding import ConversationEncoder
-from compalign.trainers.conversation_collator import ConversationCollator, ConversationRows, concatenate_padded
+from compalign.data.chat.encoder import ConversationEncoder
+from compalign.trainers.cal_rows import ConversationCollator, ConversationRows, concatenate_padded
 
 IGNORED = -100
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 40, 72, 3), dtype=np.uint8)

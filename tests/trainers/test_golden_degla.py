@@ -4,11 +4,8 @@ import golden
 import pytest
 import torch
 
-from compalign.trainers.ema import ema_update
-from compalign.trainers.losses import (
-    clip_contrastive,
-    text_grounded_contrast,
-)
+from compalign.trainers.degla import ema_update
+from compalign.trainers.losses import clip_contrastive, text_grounded_contrast
 
 
 @pytest.mark.parametrize("precision", golden.PRECISIONS)

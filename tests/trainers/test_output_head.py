@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from compalign.trainers.cal_contrast import chunked_cross_entropy_sum, label_gain
 from compalign.trainers.losses import weighted_next_token_loss
-from compalign.trainers.output_head import chunked_cross_entropy_sum, label_gain
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 3, 9, 6, 17
 

@@ -5,8 +5,8 @@ import tiny_cal
 import tiny_multimodal as tiny
 import torch
 
-from compalign.data.bad_rows import RowProblem
-from compalign.data.conversation_encoding import PrefixEncoder
+from compalign.data.chat.encoder import PrefixEncoder
+from compalign.data.readers.bad_rows import RowProblem
 from compalign.trainers import CALArguments, CALTrainer
 
 IMAGE_TOKENS = tiny.SIDE**2

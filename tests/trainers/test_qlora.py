@@ -6,11 +6,7 @@ import tiny_multimodal as tiny
 import torch
 
 from compalign.trainers import CALArguments, CALTrainer
-from compalign.trainers.conversation_entry import (
-    ConversationModelArguments,
-    load_conversational_model,
-    load_conversational_processor,
-)
+from compalign.trainers.launch.cal import ConversationModelArguments, start_model, start_processor
 
 
 def test_adapters_and_projector_train_on_four_bit_weights(tmp_path):
@@ -28,8 +24,8 @@ def test_adapters_and_projector_train_on_four_bit_weights(tmp_path):
         report_to=[],
         save_strategy="no",
     )
-    processor = load_conversational_processor(start)
-    model = load_conversational_model(start, args, processor)
+    processor = start_processor(start)
+    model = start_model(start, args, processor)
     quantised = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
     assert quantised
     assert all("language_model" in name for name in quantised)
@@ -48,4 +44,4 @@ def test_adapters_and_projector_train_on_four_bit_weights(tmp_path):
 def test_four_bits_without_adapters_are_refused(tmp_path):
     start = ConversationModelArguments(model="anything", load_in_4bit=True)
     with pytest.raises(ValueError, match="set lora_rank"):
-        load_conversational_model(start, CALArguments(str(tmp_path), use_cpu=True), None)
+        start_model(start, CALArguments(str(tmp_path), use_cpu=True), None)

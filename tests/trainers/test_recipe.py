@@ -1,14 +1,18 @@
 """A recipe is a command line written down: flags beat it, it beats the defaults, and nothing in it is ignored."""
 
+import dataclasses
+import re
 import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from launch import run_python
+from transformers import HfArgumentParser
 
-from compalign.trainers import CECLIPArguments, DeGLAArguments, NegCLIPArguments
-from compalign.trainers.entry import DataArguments, ModelArguments
-from compalign.trainers.recipe import parse_recipe
+from compalign.trainers import CALArguments, CECLIPArguments, ComAlignArguments, DeGLAArguments, NegCLIPArguments
+from compalign.trainers.launch.dual_encoders import DataArguments, ModelArguments
+from compalign.trainers.launch.recipe import exit_status, parse_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = {"negclip": NegCLIPArguments, "ceclip": CECLIPArguments, "degla": DeGLAArguments}
@@ -175,3 +179,118 @@ def test_entry_points_run_as_files(method, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(script, run_name="__main__")
     assert f"scripts/recipes/{method}_coco.yaml" in capsys.readouterr().out
+
+
+COMMAND_LINES = {
+    "nothing": [],
+    "numbers": ["--learning_rate", "3e-5", "--max_steps", "7"],
+    "lists": ["--crop_scale", "0.5", "1.0"],
+    "switches": ["--bf16", "--dataloader_drop_last", "false", "--load_best_model_at_end", "no"],
+    "choices of ours": ["--negative_choice", "random"],
+    "choices": ["--on_bad_row", "raise", "--lr_scheduler_type", "linear", "--save_strategy", "no"],
+    "strings and unions": ["--report_to", "none", "--deepspeed", "", "--warmup_steps", "0.1", "--seed", "3"],
+}
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+@pytest.mark.parametrize("kind", [NegCLIPArguments, CECLIPArguments, DeGLAArguments, ComAlignArguments, CALArguments])
+def test_flags_mean_what_the_parser_of_transformers_makes_of_them(kind, line):
+    words = ["--output_dir", "runs", "--use_cpu", *COMMAND_LINES[line]]
+    unknown = {word[2:] for word in words if word.startswith("--")} - {item.name for item in dataclasses.fields(kind)}
+    if unknown:
+        pytest.skip(f"{kind.__name__} has no {', '.join(unknown)}")
+    (ours,) = parse_recipe(kind, arguments=words)
+    (theirs,) = HfArgumentParser(kind).parse_args_into_dataclasses(words, look_for_args_file=False)
+    assert ours.to_dict() == theirs.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("flags", "value"),
+    [
+        (["--chatty"], True),
+        (["--no_chatty"], False),
+        (["--no-chatty"], False),
+        (["--chatty", "false"], False),
+        ([], True),
+    ],
+)
+def test_a_boolean_is_a_switch(flags, value):
+    assert parse_recipe(Small, arguments=["--data", "here", *flags])[0].chatty is value
+
+
+def test_a_flag_may_be_spelled_with_hyphens_and_its_value_keeps_them():
+    @dataclass
+    class Hyphens:
+        image_size: int = field(default=1)
+        name: str = field(default="")
+
+    (found,) = parse_recipe(Hyphens, arguments=["--image-size", "8", "--name=two-words--here"])
+    assert (found.image_size, found.name) == (8, "two-words--here")
+
+
+def test_help_shows_our_flags_by_group_before_the_trainers_with_every_default(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_recipe(
+            ModelArguments, DataArguments, DeGLAArguments, arguments=["--help"], command="compalign train degla"
+        )
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: compalign train degla [--config recipe.yaml]")
+    titles = [
+        line.split(",")[0].rstrip(":")
+        for line in printed.splitlines()
+        if line and not line.startswith((" ", "usage", "--"))
+    ]
+    assert titles == ["model", "data", "method", "training", "output", "more of transformers.TrainingArguments"]
+    ours, theirs = printed.split("more of transformers.TrainingArguments")
+    for shown in (
+        "--teacher_decay NUMBER",
+        "[default: 0.9996]",
+        "--negatives {dataset,rules}",
+        "--[no_]dataloader_drop_last",
+    ):
+        assert shown in ours
+    assert "--train TEXT" in ours
+    assert "[required]" in ours
+    assert "--neftune_noise_alpha" in theirs
+    shown = set(re.findall(r"^  --(?:\[no_\])?(\w+)", printed, flags=re.MULTILINE))
+    assert shown == {
+        item.name
+        for kind in (ModelArguments, DataArguments, DeGLAArguments)
+        for item in dataclasses.fields(kind)
+        if item.init
+    }
+
+
+def test_ours_come_alone_where_nothing_is_trained(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_recipe(Small, arguments=["-h"], description="First.")
+    printed = capsys.readouterr().out
+    assert "what to do:" in printed
+    assert "transformers" not in printed
+    assert re.search(r"--\[no_\]chatty +\[on by default\]", printed)
+
+
+@pytest.mark.parametrize("error", [ValueError("batch is 0"), FileNotFoundError("no recipe"), ConnectionError("no Hub")])
+def test_an_error_that_a_user_can_mend_is_one_line(error, capsys):
+    def run():
+        raise error
+
+    assert exit_status("train_degla.py", run) == 2
+    assert capsys.readouterr().err == f"train_degla.py: {error}\n"
+    assert exit_status("train_degla.py", lambda: None) == 0
+
+
+def test_an_interruption_is_no_traceback(capsys):
+    def run():
+        raise KeyboardInterrupt
+
+    assert exit_status("train_degla.py", run) == 130
+    assert capsys.readouterr().err == "train_degla.py: interrupted\n"
+
+
+@pytest.mark.parametrize("method", ["negclip", "ceclip", "degla", "comalign", "cal"])
+def test_a_door_ends_a_users_error_with_one_line(method):
+    done = run_python(f"trainers/train_{method}.py", "--no_such_flag", "1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"train_{method}.py: command line: unknown key 'no_such_flag'")
+    assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset, Image, List
 from torch.utils.data import DataLoader
 
-from compalign.trainers.sampling import ModalityLengthSampler, estimate_lengths
+from compalign.trainers.cal_rows import ModalityLengthSampler, estimate_lengths
 
 BATCH = 8
 

@@ -1,0 +1,12 @@
+from .boxes import relation_regions as relation_regions
+from .dependency import SpacyParser as SpacyParser
+from .detection import CocoInstances as CocoInstances
+from .detection import Detector as Detector
+from .files import load_components as load_components
+from .files import write_components as write_components
+from .rows import CaptionComponents as CaptionComponents
+from .rows import Entity as Entity
+from .rows import ImageComponents as ImageComponents
+from .rows import Relation as Relation
+from .text import ChunkParser as ChunkParser
+from .text import extract as extract

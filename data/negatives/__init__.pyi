@@ -1,0 +1,9 @@
+from .generator import CECLIP_KINDS as CECLIP_KINDS
+from .generator import DEFAULT_KINDS as DEFAULT_KINDS
+from .generator import Negative as Negative
+from .generator import NegativeGenerator as NegativeGenerator
+from .generator import coverage as coverage
+from .generator import prepare as prepare
+from .tagging import SpacyTagger as SpacyTagger
+from .tagging import TextBlobTagger as TextBlobTagger
+from .tagging import Token as Token

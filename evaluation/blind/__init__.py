@@ -1,0 +1,1 @@
+"""Blind baselines: scores that captions get without their images."""

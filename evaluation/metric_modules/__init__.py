@@ -1,0 +1,1 @@
+"""Our metrics for the `evaluate` library: `evaluate.load` takes the path of one of these files."""

@@ -1,0 +1,1 @@
+"""Scorers: how well texts fit images by each kind of model, under one protocol."""

@@ -1,1 +1,0 @@
-../degla_clip/grouped_text.py

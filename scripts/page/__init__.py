@@ -1,0 +1,1 @@
+"""The page of `compalign space`: its inputs, models, views and layout."""

@@ -1,0 +1,182 @@
+"""Make one of the small models of the generated world: train, save, evaluate, write its card.
+
+    compalign scenes model --model degla --output_dir runs/scenes_degla
+
+Trains by the recipe of the method in scripts/recipes, on generated scenes alone, and evaluates the model as its users
+load it. Beside the weights of at most 4 MB lie results.json, training_log.json, README.md and a chart. `--no_train`
+evaluates and documents the model that the folder holds.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+from ...evaluation import Results, SceneComposition, SceneQuestions, SceneRetrieval, evaluate_model, plot_results, table
+from ...evaluation.report import PALETTE, error_bar
+from ...hub_cards.staging import LEFT_OUT
+from ...modeling import load_model, load_processor
+from ...trainers import CALArguments, ComAlignArguments, NegCLIPArguments
+from ...trainers.launch.cal import ConversationDataArguments, ConversationModelArguments, make_cal_trainer
+from ...trainers.launch.comalign import ComponentDataArguments, ComponentModelArguments, make_comalign_trainer
+from ...trainers.launch.recipe import parse_recipe
+from ...trainers.launch.run import train_and_save
+from . import base
+from .choice import TrainingChoice
+from .compare_cal import word_weights
+from .compare_comalign import known_regions
+from .fine_tuning import document, dual_encoder_benchmarks, evaluate_saved, fine_tune, training_arguments
+
+CHART = "chart.png"
+LANGUAGE_LAYERS = 3  # a fourth would take LLaVA past 4 MB in half precision
+CAPTIONS_WEIGHED = 100
+
+
+@dataclass(kw_only=True)
+class SmallModelArguments(TrainingChoice):
+    """The model to make."""
+
+    model: Literal["base", "negclip", "ceclip", "degla", "comalign", "cal"] = field(
+        metadata={"help": "Small model to make."}
+    )
+    output_dir: str = field(metadata={"help": "Folder of the model.", "group": "output"})
+    train: bool = field(default=True, metadata={"help": "Train the model before it is evaluated and documented."})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make the model that is asked for."""
+    (args,) = parse_recipe(
+        SmallModelArguments, arguments=arguments, description=__doc__, command="compalign scenes model"
+    )
+    logging.set_verbosity_error()
+    folder = Path(args.output_dir)
+    match args.model:
+        case "base":
+            make_base(args, folder)
+        case "comalign":
+            make_comalign(args, folder)
+        case "cal":
+            make_cal(args, folder)
+        case method:
+            make_dual_encoder(method, args, folder)
+
+
+@contextmanager
+def training_folder(folder: Path) -> Iterator[str]:
+    """Give a temporary folder to train in; what belongs to a published model is copied into the folder afterwards."""
+    with tempfile.TemporaryDirectory() as top:
+        run = os.path.join(top, "run")
+        yield run
+        shutil.copytree(run, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.py"))
+
+
+def make_base(args: SmallModelArguments, folder: Path) -> None:
+    """Train the base model from scratch, and document it."""
+    flags = args.flags("scenes_base", folder)
+    shape, training = parse_recipe(base.BaseModelArguments, NegCLIPArguments, arguments=flags)
+    if args.train:
+        with training_folder(folder) as training.output_dir:
+            base.train(shape, training)
+    base.evaluate_and_document(folder, {**vars(shape), **training.to_dict()}, args.items)
+
+
+def make_dual_encoder(method: str, args: SmallModelArguments, folder: Path) -> None:
+    """Fine-tune the base model with NegCLIP, CE-CLIP or DeGLA."""
+    training = training_arguments(method, folder, args)
+    if args.train:
+        with training_folder(folder) as training.output_dir:
+            fine_tune(method, training, args.base)
+    benchmarks = dual_encoder_benchmarks(args.items)
+    own = evaluate_saved(folder, benchmarks, folder.name)
+    present(folder, method, own, training.to_dict(), evaluate_saved(args.base, benchmarks, Path(args.base).name))
+
+
+def make_comalign(args: SmallModelArguments, folder: Path) -> None:
+    """Train ComAlign's heads over the base model, which stays where it is."""
+    start, data, training = parse_recipe(
+        ComponentModelArguments,
+        ComponentDataArguments,
+        ComAlignArguments,
+        arguments=[*args.flags("comalign_scenes", folder), "--backbone", args.base],
+    )
+    if args.train:
+        with tempfile.TemporaryDirectory() as data.features, training_folder(folder) as training.output_dir:
+            trainer = make_comalign_trainer(start, data, training)
+            # Relative, so that both folders can be moved, or cloned, together.
+            trainer.model.config.backbone = os.path.relpath(args.base, folder)
+            train_and_save(trainer)
+    regions = known_regions(args.items, data.scene_size, "test")
+    benchmarks = [SceneComposition(args.items), SceneRetrieval(args.items)]
+    own = evaluate_saved(folder, benchmarks, folder.name, regions=regions)
+    own.notes.append("given the true regions of each scene; what a detector misses or invents is not in these scores")
+    base_results = evaluate_saved(args.base, benchmarks, Path(args.base).name)
+    present(folder, "comalign", own, {**vars(start), **vars(data), **training.to_dict()}, base_results)
+
+
+def present(folder: Path, method: str, own: Results, recipe: Mapping[str, Any], base_results: Results) -> None:
+    """Draw, document and print scores beside those of the base model."""
+    plot_results([base_results, own], folder / CHART)
+    document(folder, method, own, recipe, base_results=base_results, chart=CHART)
+    print(table([base_results, own]))
+
+
+def make_cal(args: SmallModelArguments, folder: Path) -> None:
+    """Train a small LLaVA on the vision tower of the base model with CAL, and save it in half precision."""
+    start, data, training = parse_recipe(
+        ConversationModelArguments,
+        ConversationDataArguments,
+        CALArguments,
+        arguments=[
+            *args.flags("cal_scenes", folder),
+            *("--vision_tower", args.base),
+            *("--language_layers", str(LANGUAGE_LAYERS)),
+        ],
+    )
+    if args.train:
+        with training_folder(folder) as training.output_dir:
+            train_and_save(make_cal_trainer(start, data, training), torch.float16)
+    model, processor = load_model(folder, dtype="auto"), load_processor(folder)
+    own = evaluate_model(model, processor, [SceneQuestions(args.items, data.scene_size)], name=folder.name)
+    weights = word_weights(model, processor, CAPTIONS_WEIGHED, data.scene_size)
+    shown = ", ".join(f"{kind} {weight:.2f}" for kind, weight in weights.items())
+    own.notes.append(f"mean weight that CAL gives to each kind of word in {CAPTIONS_WEIGHED} test captions: {shown}")
+    draw_answers(own, weights, folder / CHART)
+    document(folder, "cal", own, {**vars(start), **vars(data), **training.to_dict()}, chart=CHART)
+    print(table([own]))
+
+
+def draw_answers(results: Results, weights: Mapping[str, float], path: Path) -> None:
+    """Draw the accuracy of each kind of question with its blind baselines, and the weight of each kind of word."""
+    from matplotlib.figure import Figure
+
+    (result,) = results.benchmarks.values()
+    asked = {title: result.scores[name] for name, title in result.columns.items() if name in result.scores}
+    scores = list(asked.values())
+    places = range(len(scores))
+    figure = Figure(figsize=(11, 4), layout="constrained", dpi=120)
+    answers, words = figure.subplots(1, 2, width_ratios=[2, 1])
+    heights, errors = [100 * score.value for score in scores], np.concatenate(list(map(error_bar, scores)), axis=1)
+    bars = answers.bar(places, heights, 0.7, yerr=errors, color=PALETTE[0], error_kw={"elinewidth": 0.8})
+    handles, labels = [bars], [results.model]
+    for marker, name in zip("D^", scores[0].baselines, strict=True):
+        blind = [100 * score.baselines[name]["strict"] for score in scores]
+        handles.append(answers.scatter(places, blind, 40, "black", marker, edgecolors="white", zorder=3))
+        labels.append(f"blind: {name}")
+    answers.set_xticks(places, list(asked))
+    answers.set(ylim=(0, 100), ylabel="accuracy, %")
+    answers.set_title("Answers by kind of question", loc="left", fontsize=11)
+    words.bar(list(weights), list(weights.values()), 0.7, color=PALETTE[2])
+    words.set(ylim=(1, 5), ylabel="mean weight, from 1 to 5")
+    words.set_title("Mean weight of each kind of word", loc="left", fontsize=11)
+    for axes in (answers, words):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    figure.savefig(path, format="png")

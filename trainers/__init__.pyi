@@ -1,0 +1,10 @@
+from .cal import CALArguments as CALArguments
+from .cal import CALTrainer as CALTrainer
+from .ceclip import CECLIPArguments as CECLIPArguments
+from .ceclip import CECLIPTrainer as CECLIPTrainer
+from .comalign import ComAlignArguments as ComAlignArguments
+from .comalign import ComAlignTrainer as ComAlignTrainer
+from .degla import DeGLAArguments as DeGLAArguments
+from .degla import DeGLATrainer as DeGLATrainer
+from .negclip import NegCLIPArguments as NegCLIPArguments
+from .negclip import NegCLIPTrainer as NegCLIPTrainer

@@ -1,0 +1,1 @@
+"""What starts a run: a recipe, the model and the rows that it names, and one way to train, save and record."""
