@@ -211,7 +211,7 @@ def report(results: "list[Results]", folder: Path) -> None:
         result.to_json(own / "results.json")
         result.rows_to_jsonl(own / "rows.jsonl")
     text = table(results)
-    (folder / "table.md").write_text(text)
+    (folder / "table.md").write_text(text, encoding="utf-8")
     print(text)
     written = "table.md and results.json of each model"
     compositional = [name for name, result in results[0].benchmarks.items() if result.ability == "composition"]

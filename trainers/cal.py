@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..data.chat import IGNORED_LABEL
 from ..data.chat.encoder import conversation_encoder
+from .adapters import PROJECTORS
 from .cal_contrast import (
     LanguageModelCall,
     chunked_cross_entropy_sum,
@@ -215,8 +216,9 @@ class CALTrainer(BaseTrainer):
     # Parameters
 
     def create_optimizer(self, *args: Any, **kwargs: Any):
+        exists = self.optimizer is not None
         optimizer = super().create_optimizer(*args, **kwargs)
-        if self.args.vision_learning_rate is None:
+        if exists or self.args.vision_learning_rate is None:
             return optimizer
         tower = {id(parameter) for parameter in self.model.get_encoder("image").parameters()}
         for group in list(optimizer.param_groups):
@@ -291,16 +293,30 @@ def logit_cap(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
     return None if cap is None else lambda logits: cap * torch.tanh(logits / cap)
 
 
-def freeze_untrained(model: PreTrainedModel, trained: Sequence[str]) -> None:
-    """Train the named parts only: "vision", "language" (with embeddings and head), "projector" (the rest).
+def freeze_untrained(model: PreTrainedModel, train_parts: Sequence[str]) -> None:
+    """Train the named parts only: "vision", "projector", "language" (with embeddings and head).
+
+    The projector is what lies between the image tower and the language model, also where a family keeps it inside the
+    tower, as the merger of Qwen2-VL.
 
     Raises:
-        ValueError: If a part is unknown or none is named.
+        ValueError: If a part is unknown or has no parameters in this model, or none is named.
     """
-    if not trained or set(trained) - set(PARTS):
-        raise ValueError(f"train_parts must name some of {', '.join(PARTS)}, got {list(trained)}")
+    if not train_parts or set(train_parts) - set(PARTS):
+        raise ValueError(f"train_parts must name some of {', '.join(PARTS)}, got {list(train_parts)}")
+    part_of = parts_of(model)
+    if empty := set(train_parts) - set(part_of.values()):
+        raise ValueError(f"train_parts: {type(model).__name__} has no parameters of its own in {', '.join(empty)}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of[name] in train_parts)
+
+
+def parts_of(model: PreTrainedModel) -> dict[str, str]:
+    """Name the part of `PARTS` that each parameter of an image-text-to-text model belongs to."""
     tower, decoder, head = model.get_encoder("image"), model.get_decoder(), model.get_output_embeddings()
     members = {"vision": tower.parameters(), "language": [*decoder.parameters(), *head.parameters()]}
-    part_of = {id(parameter): part for part, parameters in members.items() for parameter in parameters}
-    for parameter in model.parameters():
-        parameter.requires_grad_(part_of.get(id(parameter), "projector") in trained)
+    inside = {id(parameter): part for part, parameters in members.items() for parameter in parameters}
+    return {
+        name: "projector" if set(name.split(".")) & set(PROJECTORS) else inside.get(id(parameter), "projector")
+        for name, parameter in model.named_parameters()
+    }

@@ -1,5 +1,6 @@
 """CE-CLIP: hard negatives, intra-modal contrast, and a cross-modal rank whose margins grow with the model."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,9 +27,17 @@ class CECLIPArguments(DualEncoderArguments):
         default=0.2, metadata={"help": "Weight of the intra-modal contrast; 0 switches it off."}
     )
     rank_rule: Literal["mean", "max", "fixed"] = field(
-        default="mean", metadata={"help": "How the thresholds follow the gaps of the last batch."}
+        default="mean",
+        metadata={
+            "help": "How the thresholds follow the gaps of the last batch, from 0; fixed: they stay at rank_threshold."
+        },
     )
-    rank_upper_bound: float = field(default=10.0, metadata={"help": "Largest threshold, in logits (100 x cosine)."})
+    rank_threshold: float = field(
+        default=2.0, metadata={"help": "Threshold of the fixed rule, in logits (100 x cosine); other rules start at 0."}
+    )
+    rank_upper_bound: float = field(
+        default=10.0, metadata={"help": "Largest threshold of the mean and max rules, in logits (100 x cosine)."}
+    )
     intra_modal_negatives: Literal["batch", "own", "head"] = field(
         default="batch", metadata={"help": "Negatives that a caption meets in the intra-modal contrast."}
     )
@@ -36,13 +45,21 @@ class CECLIPArguments(DualEncoderArguments):
         default=False,
         metadata={
             "help": "Do as the authors' code: invalid negatives take part in the contrast, thresholds follow its "
-            "arithmetic and start from 0 in every epoch."
+            "arithmetic and start over in every epoch."
         },
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.rank_threshold >= 0:
+            raise ValueError(f"rank_threshold must be 0 or more, got {self.rank_threshold}")
 
 
 class CECLIPTrainer(DualEncoderTrainer):
     """Trains a `CECLIPModel`, whose `rank_threshold` buffer is the state of the curriculum.
+
+    With `rank_rule="fixed"` the trainer fills the buffer with the argument `rank_threshold`. A resumed run continues
+    with the thresholds of its checkpoint, under every rule.
 
     Adapters are saved without buffers, so their checkpoints hold the thresholds in a separate file. No output depends
     on the thresholds, so a finished adapter does not need them.
@@ -59,7 +76,9 @@ class CECLIPTrainer(DualEncoderTrainer):
                 f"num_negatives to {thresholds}, or load the model with num_negatives={args.num_negatives}"
             )
         super().__init__(model, args, **kwargs)
-        self._threshold_epoch = 0
+        self._threshold_epoch: int | None = None  # of the last batch
+        if args.rank_rule == "fixed":
+            model.rank_threshold.fill_(args.rank_threshold)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Contrast + rank_weight * cross-modal rank + intra_modal_weight * intra-modal contrast."""
@@ -93,11 +112,13 @@ class CECLIPTrainer(DualEncoderTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def thresholds(self):
-        """Return the model's buffer; the authors' code resets it in every epoch."""
+        """Return the model's buffer; the authors' code starts it over in every epoch."""
         threshold = self.accelerator.unwrap_model(self.model).rank_threshold
         epoch = int(self.state.epoch or 0)
+        if self._threshold_epoch is None:  # a resumed run: the epoch in which its checkpoint was written
+            self._threshold_epoch = max(math.ceil(self.state.epoch or 0) - 1, 0)
         if self.args.as_released and epoch != self._threshold_epoch:
-            threshold.zero_()
+            threshold.fill_(self.args.rank_threshold if self.args.rank_rule == "fixed" else 0.0)
         self._threshold_epoch = epoch
         return threshold
 

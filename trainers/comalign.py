@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..modeling.comalign import ComAlignOutput
 from .distributed import gather_rows
 from .dual_encoder import ContrastiveArguments, DualEncoderTrainer, split_captions
 from .losses import similarity_contrast
+from .trainer import sample_seed
 
 IMAGE_INPUTS = ("image_components", "image_global", "image_mask")
 TEXT_INPUTS = ("text_components", "text_global", "text_mask")
@@ -77,8 +78,16 @@ class ComAlignTrainer(DualEncoderTrainer):
                     "data_collator such as ComponentCollator(image_features, text_features)"
                 )
             stores = train_dataset.image_features, train_dataset.text_features
-            data_collator = ComponentCollator(*stores, args.num_negatives, args.seed)
+            data_collator = ComponentCollator(*stores, args.num_negatives, sample_seed(args))
         super().__init__(model, args, train_dataset=train_dataset, data_collator=data_collator, **kwargs)
+
+    def evaluation_collator(self, rows: Any) -> Callable:
+        """Read the features of these rows from their own stores."""
+        features = getattr(rows, "rows", None)
+        if isinstance(features, ComponentFeatureRows) and isinstance(self.data_collator, ComponentCollator):
+            stores = {"image_features": features.image_features, "text_features": features.text_features}
+            return replace(self.data_collator, **stores)
+        return self.data_collator
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Weighted sum of a contrast over entities, one over relations, and one over global embeddings."""

@@ -92,10 +92,16 @@ class DeGLATrainer(DualEncoderTrainer):
             "contrast": (1.0, contrast),
             "image_grounded": (args.image_grounded_weight, image_grounded),
             "text_grounded": (args.text_grounded_weight, text_grounded),
-            "distillation": (args.distillation_weight, distillation),
+            # A sum over the rows of a step, of which the Trainer divides each part by the number of parts.
+            "distillation": (args.distillation_weight * self.parts_of_step, distillation),
         }
         loss = self.sum_terms(terms, inputs["row"])
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def parts_of_step(self) -> int:
+        """The number of micro-batches that an optimizer step accumulates."""
+        return self.current_gradient_accumulation_steps if self.is_in_train and self.model.training else 1
 
     @torch.no_grad()
     def embed_teacher(self, inputs):

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
 from ..data.images import open_image
 from ..data.tokenization import caption_padding
 from .distributed import gather_rows
-from .trainer import BaseArguments, BaseTrainer
+from .trainer import BaseArguments, BaseTrainer, sample_seed
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's bound; beyond it cosines are amplified into noise
 SIDE_RATIOS = (3 / 4, 4 / 3)  # of a random crop, width to height
@@ -143,8 +143,13 @@ class DualEncoderTrainer(BaseTrainer):
             negative_choice=args.negative_choice,
             padding=caption_padding(model.config),
             crop_scale=None if args.crop_scale is None else (args.crop_scale[0], args.crop_scale[1]),
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=sample_seed(args),
         )
+
+    def evaluation_collator(self, rows: Any) -> Callable:
+        if isinstance(self.data_collator, DualEncoderCollator):
+            return replace(self.data_collator, crop_scale=None)
+        return self.data_collator
 
     def embed(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Any, EmbeddedBatch]:
         """One forward of images, captions and negatives; the rows of all processes, with gradient."""
@@ -162,7 +167,28 @@ class DualEncoderTrainer(BaseTrainer):
     def train(self, *args: Any, **kwargs: Any):
         if self.train_dataset is not None:  # the Trainer itself says that it is missing
             check_batches(len(self.train_dataset), self.args)
+            self.check_negatives()
         return super().train(*args, **kwargs)
+
+    def check_negatives(self) -> None:
+        """Say which share of the rows has negatives, and refuse to train on negatives that are not there.
+
+        Raises:
+            ValueError: If no row has a negative and `num_negatives` is not 0.
+        """
+        rows = getattr(self.train_dataset, "rows", None)
+        if self.args.num_negatives == 0 or (counts := count_negatives(rows)) is None:
+            return
+        having = sum(count > 0 for count in counts)
+        if having == 0:
+            raise ValueError(
+                f"none of {len(counts)} rows has a negative in negative_captions, so this would train without "
+                f"negatives; the columns are {', '.join(column_names(rows))}. Propose some (compalign negatives, or "
+                "--negatives rules), or set num_negatives to 0"
+            )
+        self.accelerator.print(
+            f"{having / len(counts):.1%} of {len(counts):,} rows have negatives, {sum(counts) / having:.1f} on average"
+        )
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices only: no gain, bias, class embedding or temperature decays."""
@@ -236,17 +262,22 @@ class DualEncoderCollator:
         texts = [row["caption"] for row in rows] + [text for negatives in chosen for text, _ in negatives]
         encoded = self.processor.tokenizer(texts, padding=self.padding, truncation=True, return_tensors="pt")
         mask = torch.tensor([[valid for _, valid in negatives] for negatives in chosen], dtype=torch.long)
+        mask = mask.reshape(len(rows), self.num_negatives)
+        # A difference beyond the context length is cut off: what is left is the caption, and no negative.
+        captions, negatives = split_captions(encoded["input_ids"], len(rows))
+        mask = mask * (negatives != captions[:, None]).any(-1)
         return {
             "pixel_values": self._pixels([row["image"] for row in rows], draws),
             "input_ids": encoded["input_ids"],
             "attention_mask": encoded["attention_mask"],
-            "negative_mask": mask.reshape(len(rows), self.num_negatives),
+            "negative_mask": mask,
             "row": torch.tensor([row["row"] for row in rows]),
         }
 
     def _negatives(self, row: dict[str, Any], draw: random.Random) -> list[tuple[str, int]]:
         """K texts with their validity; an absent one is the caption itself, masked: it costs no longer batch."""
         texts = row.get("negative_captions") or []
+        texts = [texts] if isinstance(texts, str) else texts
         mask = row.get("negative_mask") or [1] * len(texts)
         slots = list(zip(texts, mask, strict=True))
         if self.negative_choice == "random" and len(slots) > self.num_negatives:
@@ -301,6 +332,35 @@ def _input_size(image_processor: Any) -> tuple[int, int]:
     """Height and width of the model's input."""
     size = image_processor.crop_size if image_processor.do_center_crop else image_processor.size
     return size["height"], size["width"]
+
+
+def column_names(rows: Any) -> list[str]:
+    """Name the columns of a dataset, or the keys of the first row of a list."""
+    return list(rows[0]) if isinstance(rows, list) else list(rows.column_names)
+
+
+def count_negatives(rows: Any) -> list[int] | None:
+    """Count the usable negatives of each row, without reading an image.
+
+    Args:
+        rows: A list of rows or a `datasets.Dataset`; of other rows nothing is known before they are read.
+
+    Returns:
+        `list[int]`, or None where nothing is known.
+    """
+    if isinstance(rows, list):
+        columns = {name: [row.get(name) for row in rows] for name in ("negative_captions", "negative_mask")}
+    elif isinstance(names := getattr(rows, "column_names", None), list):
+        kept = [name for name in ("negative_captions", "negative_mask") if name in names]
+        columns = {name: rows[name] for name in kept}
+    else:
+        return None
+    texts = columns.get("negative_captions") or [None] * len(rows)
+    masks = columns.get("negative_mask") or [None] * len(rows)
+    return [
+        int(bool(some)) if isinstance(some, str) else sum(mask or [1] * len(some or ()))
+        for some, mask in zip(texts, masks, strict=True)
+    ]
 
 
 def check_batches(rows: int, args: TrainingArguments) -> None:

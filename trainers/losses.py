@@ -4,9 +4,9 @@ Every embedding is L2-normalised, so dot products are cosines; every `logit_scal
 for CLIP) and multiplies them. Negatives are an axis, `(batch, negatives, dim)`, valid where `negative_mask` is 1: a
 masked negative takes part in no sum, no maximum and no gradient. No function here knows a model, a rank or a world
 size: hand over the rows of all processes and the value is that of the global batch. CAL's losses, on tokens instead of
-embeddings, are in `token_losses`; ComAlign's similarity stands beside its model, which scores with it.
+embeddings, come last; ComAlign's similarity stands beside its model, which scores with it.
 
-Shapes: B batch, K negatives a caption, D embedding width.
+Shapes: B batch, K negatives per caption, D embedding width.
 """
 
 from typing import Literal
@@ -27,6 +27,7 @@ __all__ = [
     "image_grounded_contrast",
     "intra_modal_contrast",
     "self_distillation",
+    "sigmoid_contrast",
     "similarity_contrast",
     "text_grounded_contrast",
     "visual_token_weights",
@@ -72,6 +73,51 @@ def clip_contrastive(
             negative_logits = _drop(negative_logits, negative_mask.flatten())
         image_logits = torch.cat([logits, negative_logits], dim=1)
     return (F.cross_entropy(image_logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def sigmoid_contrast(
+    image: Tensor,
+    text: Tensor,
+    positive: Tensor,
+    logit_scale: Tensor,
+    logit_bias: Tensor,
+    ignore: Tensor | None = None,
+) -> Tensor:
+    """Ask of every image-text pair on its own whether both belong together: SigLIP's loss.
+
+    With z = 1 for a positive pair and -1 for any other, the value is the sum over pairs of
+    -log sigmoid(z * (logit_scale * cosine + logit_bias)), divided by the number of texts N. A text may be positive for
+    several images, or for no image: that is a hard negative. With one text per image (N = B, diagonal `positive`), this
+    is the loss of the paper and of `SiglipModel(..., return_loss=True)`. Some codes divide by all B*N pairs instead,
+    which is B times less.
+
+    N counts every row of `text`, also a text whose pairs are all ignored. Ignoring a pair removes its summand and
+    leaves the weight of the others as it was.
+
+    Args:
+        image (`torch.Tensor` of shape `(B, D)`): Image embeddings.
+        text (`torch.Tensor` of shape `(N, D)`): Text embeddings in any order, N >= 0.
+        positive (`torch.BoolTensor` of shape `(B, N)`): Pairs that belong together.
+        logit_scale (`torch.Tensor` of shape `()` or `(1,)`): Multiplier of the cosines, > 0.
+        logit_bias (`torch.Tensor` of shape `()` or `(1,)`): Added to the scaled cosines; SigLIP starts at -10.
+        ignore (`torch.Tensor` of shape `(B, N)`, *optional*): 1 where a pair takes part in neither the sum nor the
+            gradient, whether it is positive or not. Default: every pair takes part.
+
+    Returns:
+        `torch.Tensor` of shape `()`: sum over pairs / N in nats, >= 0; it grows with B. 0 without texts.
+
+    Raises:
+        ValueError: If shapes disagree, or `positive` is not boolean (labels of 1 and -1 would all count as positive).
+
+    Reference:
+        SigLIP, Algorithm 1, https://huggingface.co/papers/2303.15343.
+    """
+    _check_pairs(image, text, positive, ignore)
+    logits = logit_scale * (image @ text.T) + logit_bias  # (B, N)
+    losses = -F.logsigmoid(torch.where(positive, logits, -logits))
+    if ignore is not None:
+        losses = losses.masked_fill(ignore.bool(), 0.0)
+    return losses.sum() / max(len(text), 1)
 
 
 def image_grounded_contrast(
@@ -365,6 +411,20 @@ def _check_shapes(anchor: Tensor, positive: Tensor, negative: Tensor | None, mas
     if mask is not None and (negative is None or mask.shape != negative.shape[:2]):
         wanted = "absent, as there are no negatives" if negative is None else tuple(negative.shape[:2])
         raise ValueError(f"negative_mask must be {wanted}, got {tuple(mask.shape)}")
+
+
+def _check_pairs(image: Tensor, text: Tensor, positive: Tensor, ignore: Tensor | None) -> None:
+    """Refuse masks that do not name the pairs of these images and texts."""
+    if image.dim() != 2 or text.dim() != 2 or image.shape[1] != text.shape[1]:
+        raise ValueError(
+            f"image (B, D) and text (N, D) must have the same width, got {tuple(image.shape)} and {tuple(text.shape)}"
+        )
+    pairs = (len(image), len(text))
+    for name, mask in (("positive", positive), ("ignore", ignore)):
+        if mask is not None and mask.shape != pairs:
+            raise ValueError(f"{name} must be (images, texts) = {pairs}, got {tuple(mask.shape)}")
+    if positive.dtype != torch.bool:
+        raise ValueError(f"positive must be boolean, true where image and text belong together, got {positive.dtype}")
 
 
 # CAL: losses of tokens. Position `j` of a row predicts token `j + 1`, so weights lie on `T = L - 1` positions.

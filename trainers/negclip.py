@@ -7,6 +7,7 @@ from typing import Any, Literal
 from .dual_encoder import DualEncoderArguments, DualEncoderCollator, DualEncoderTrainer
 from .losses import clip_contrastive
 from .rows import RowsWithNeighbors
+from .trainer import sample_seed
 
 
 @dataclass
@@ -35,7 +36,7 @@ class NegCLIPTrainer(DualEncoderTrainer):
     """
 
     def index_rows(self, rows: Any, args: NegCLIPArguments) -> RowsWithNeighbors:
-        return RowsWithNeighbors(rows, args.on_bad_row, args.seed)
+        return RowsWithNeighbors(rows, args.on_bad_row, sample_seed(args))
 
     @staticmethod
     def make_collator(processor, model, args: NegCLIPArguments) -> DualEncoderCollator:

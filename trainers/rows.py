@@ -38,6 +38,7 @@ class IndexedRows(Dataset):
         self.on_bad_row = on_bad_row
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers must see it change
         self._bad: set[int] = set()
+        self._last_error: Exception | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,11 +58,14 @@ class IndexedRows(Dataset):
                 continue
             try:
                 row = self.rows[candidate]
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises on damaged files
+            except MemoryError:  # the row is not to blame
+                raise
+            except Exception as error:  # damaged files and odd templates raise all kinds
                 self._meet_bad_row(candidate, error)
+                self._last_error = error
                 continue
             return {**row, "row": candidate, "epoch": int(self._epoch)}
-        raise ValueError(f"no readable row among {len(self)}")
+        raise ValueError(f"no readable row among {len(self)}; the last: {self._last_error}") from self._last_error
 
     def _meet_bad_row(self, index: int, error: Exception) -> None:
         """Name the row, or stop the run."""

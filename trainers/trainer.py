@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.disk import flush
 from .adapters import is_adapted, name_magnitudes
-from .distributed import world_size
+from .distributed import sum_over_processes, world_size
 from .rows import IndexedRows
 
 STAGING = ".saving-checkpoint"  # hidden, so that no search for "checkpoint-*" can take it for a finished one
@@ -44,6 +43,11 @@ class BaseArguments(TrainingArguments):
     on_bad_row: Literal["skip", "raise"] = field(
         default="skip", metadata={"help": "Skip rows that cannot be used, named and counted, or stop at the first."}
     )
+
+
+def sample_seed(args: TrainingArguments) -> int:
+    """Return the root of the random choices about samples: `data_seed`, or `seed` where there is none."""
+    return args.seed if args.data_seed is None else args.data_seed
 
 
 class BaseTrainer(Trainer):
@@ -80,7 +84,7 @@ class BaseTrainer(Trainer):
         )
         # Otherwise `evaluate` does not call compute_loss on batches that carry no labels.
         self.can_return_loss = True
-        self._terms: dict[str, list[Tensor]] = defaultdict(list)
+        self._terms: dict[str, Tensor] = {}  # of each term: the sum of its values, and their number
         self._step: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         self._staging: str | None = None
         self.add_callback(StepHooks(self))
@@ -100,8 +104,32 @@ class BaseTrainer(Trainer):
             return rows
         return self.index_rows(rows, args)
 
+    # Evaluation sees every row once, as the processor itself prepares it
+
     def get_eval_dataloader(self, eval_dataset: Any = None):
-        return super().get_eval_dataloader(self._indexed(eval_dataset, self.args))
+        rows = self._indexed(eval_dataset, self.args)
+        named = self.eval_dataset[rows] if isinstance(rows, str) else rows
+        with self._as_in_evaluation(self.eval_dataset if named is None else named):
+            return super().get_eval_dataloader(rows)
+
+    def get_test_dataloader(self, test_dataset: Any):
+        rows = self._indexed(test_dataset, self.args)
+        with self._as_in_evaluation(rows):
+            return super().get_test_dataloader(rows)
+
+    def evaluation_collator(self, rows: Any) -> Callable:
+        """Return the collator of evaluations on these rows: without augmentation, where training has any."""
+        return self.data_collator
+
+    @contextmanager
+    def _as_in_evaluation(self, rows: Any):
+        """Let loaders be made with the collator of evaluations and with the last batch, however small."""
+        collator, drop_last = self.data_collator, self.args.dataloader_drop_last
+        self.data_collator, self.args.dataloader_drop_last = self.evaluation_collator(rows), False
+        try:
+            yield
+        finally:
+            self.data_collator, self.args.dataloader_drop_last = collator, drop_last
 
     # Terms
 
@@ -120,15 +148,18 @@ class BaseTrainer(Trainer):
             broken (`torch.BoolTensor` of shape `(B,)`, *optional*): Rows known to have numbers that are not finite.
         """
         for name, value in values.items():
-            self._terms[name].append(value)
+            one = torch.stack([value.float(), torch.ones_like(value, dtype=torch.float32)])
+            self._terms[name] = self._terms[name] + one if name in self._terms else one
         if self.model.training:
             self._step.append((rows, torch.zeros_like(rows).bool() if broken is None else broken, values))
 
     def _pop_term_means(self, prefix: str = "") -> dict[str, float]:
-        """Means of the terms since the last call."""
-        means = {f"{prefix}{name}": torch.stack(values).mean().item() for name, values in self._terms.items()}
-        self._terms.clear()
-        return means
+        """Means of the terms since the last call, over the batches of all processes."""
+        terms, self._terms = self._terms, {}
+        if not terms:
+            return {}
+        sums = sum_over_processes(torch.stack(list(terms.values())))  # (terms, 2)
+        return {f"{prefix}{name}": mean for name, mean in zip(terms, (sums[:, 0] / sums[:, 1]).tolist(), strict=True)}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -144,7 +175,7 @@ class BaseTrainer(Trainer):
     @contextmanager
     def _separate_terms(self):
         """Keep the terms of an evaluation apart from those of the training around it."""
-        training, self._terms = self._terms, defaultdict(list)
+        training, self._terms = self._terms, {}
         try:
             yield
         finally:
@@ -199,10 +230,12 @@ class BaseTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
+        is_best = self.state.best_model_checkpoint == staged
+        if is_best:  # every process loads the best one at the end
+            self.state.best_model_checkpoint = final
         if self.args.should_save:
             self.save_extra_state(staged)
-            if self.state.best_model_checkpoint == staged:
-                self.state.best_model_checkpoint = final
+            if is_best:
                 self.state.save_to_json(os.path.join(staged, TRAINER_STATE_NAME))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -211,6 +244,31 @@ class BaseTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(final)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._loads_plainly:
+            load_weights(self.model if model is None else model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._loads_plainly:
+            load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    @property
+    def _loads_plainly(self) -> bool:
+        """Whether a checkpoint is a whole model, as `from_pretrained` reads it."""
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        return isinstance(self.model, PreTrainedModel) and not sharded and not is_adapted(self.model)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train for an epoch; a finished run that is resumed in the midst of one trains nothing more."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._staging is None:  # a staged folder is about to move
@@ -263,6 +321,25 @@ def clear_staging(staging: str) -> None:
     """Make an empty staging folder, and remove the leftovers of an interrupted save."""
     shutil.rmtree(staging, ignore_errors=True)
     os.makedirs(staging)
+
+
+def load_weights(model: PreTrainedModel, folder: str) -> None:
+    """Load the weights of a checkpoint into a model, in place.
+
+    `save_pretrained` may write other names than those of the model's parameters, as it does for LLaVA; they are read as
+    `from_pretrained` reads them. The Trainer loads by its own names and passes over all that differ.
+
+    Args:
+        model (`PreTrainedModel`): Of the class that was saved.
+        folder (`str`): Checkpoint.
+
+    Raises:
+        ValueError: If the checkpoint lacks weights of the model.
+    """
+    saved, report = type(model).from_pretrained(folder, config=model.config, dtype="auto", output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
+    model.load_state_dict(saved.state_dict())
 
 
 def move_into_place(staged: str, final: str) -> None:

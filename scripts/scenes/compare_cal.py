@@ -74,8 +74,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         if not path.exists():
             args.seed, args.cal, data.shuffled, args.output_dir = seed, cal, noise, str(folder / name)
             run = {"seed": seed, "noise": noise, "cal": cal, **train_and_ask(comparison, start, data, args)}
-            path.write_text(json.dumps(run, indent=1) + "\n")
-        runs.append(json.loads(path.read_text()))
+            path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+        runs.append(json.loads(path.read_text(encoding="utf-8")))
         print(f"{name}: accuracy {runs[-1]['accuracy']:.1%}", flush=True)
     asked = SceneQuestions(comparison.scenes_asked, data.scene_size)
     print(summary(runs, float(asked.baselines["most frequent answer"].mean())))

@@ -226,13 +226,13 @@ def write_annotations(args: EvaluationSpeedArguments, folder: Path) -> Path:
     folder.mkdir()
     for kind, records in files.items():
         kept = {key: record for key, record in records.items() if record["filename"] in used}
-        (folder / f"{kind}.json").write_text(json.dumps(kept))
+        (folder / f"{kind}.json").write_text(json.dumps(kept), encoding="utf-8")
     return folder
 
 
 def read_annotations(folder: str | Path) -> dict[str, dict[str, dict[str, str]]]:
     """Read SugarCrepe's files: `{kind: {key: record}}`."""
-    return {kind: json.loads(Path(folder, f"{kind}.json").read_text()) for kind in SIZES}
+    return {kind: json.loads(Path(folder, f"{kind}.json").read_text(encoding="utf-8")) for kind in SIZES}
 
 
 def generated_annotations() -> dict[str, dict[str, dict[str, str]]]:

@@ -26,7 +26,9 @@ def report_figures(figures: dict[str, float], setting: str, output_dir: str | No
     if output_dir is not None:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "speed.json").write_text(json.dumps({"setting": setting, "figures": figures}, indent=1) + "\n")
+        (folder / "speed.json").write_text(
+            json.dumps({"setting": setting, "figures": figures}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def timed(run: Callable[[], None]) -> float:

@@ -270,7 +270,7 @@ def test_resumed_adapters_and_what_training_carries_beside_them_are_bit_equal(me
 
     whole, resumed = make("whole"), make("resumed")
     if method == "ceclip":
-        whole.model.rank_threshold.fill_(5.0)  # new ones are 0, and fixed they stay so unless they are read back
+        whole.model.rank_threshold.fill_(5.0)  # new ones are 2, and fixed they stay so unless they are read back
     whole.train()
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     expected = carried(whole)

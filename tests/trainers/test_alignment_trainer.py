@@ -113,6 +113,48 @@ def test_released_thresholds_start_over_in_every_epoch(tmp_path):
     assert (trainer.thresholds() == 0).all()
 
 
+@pytest.mark.parametrize(("settings", "margin"), [({}, 2.0), ({"rank_threshold": 7.5}, 7.5)])
+def test_fixed_rule_trains_with_its_margin_from_the_first_step(settings, margin, tmp_path):
+    """The hinges by hand, with a margin above `rank_upper_bound`, which bounds the other rules only."""
+    trainer = tiny.make_trainer("ceclip", tmp_path, ROWS, rank_rule="fixed", rank_upper_bound=1.0, **settings)
+    assert trainer.model.rank_threshold.tolist() == [margin] * 4
+    inputs, batch = first_batch(trainer)
+    true_score = batch.logit_scale * (batch.image * batch.caption).sum(-1, keepdim=True)
+    negative_score = batch.logit_scale * (batch.image[:, None] * batch.negative).sum(-1)
+    hinge = (margin - (true_score - negative_score)).clamp(min=0) * inputs["negative_mask"]
+    trainer.args.intra_modal_weight = 0
+    contrast = clip_contrastive(batch.image, batch.caption, batch.logit_scale, batch.negative, inputs["negative_mask"])
+    trainer.model.train()
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, inputs), contrast + 0.2 * hinge.sum() / 16)
+    assert trainer.model.rank_threshold.tolist() == [margin] * 4
+
+
+@pytest.mark.parametrize("rule", ["mean", "max"])
+def test_margin_of_the_fixed_rule_leaves_the_others_alone(rule, tmp_path):
+    trainers = [
+        tiny.make_trainer("ceclip", tmp_path / str(margin), ROWS, max_steps=3, rank_rule=rule, rank_threshold=margin)
+        for margin in (2.0, 50.0)
+    ]
+    for trainer in trainers:
+        assert trainer.model.rank_threshold.tolist() == [0] * 4
+        trainer.train()
+    assert trainers[0].model.rank_threshold.any()
+    for one, other in zip(*(trainer.model.state_dict().values() for trainer in trainers), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("margin", [-1.0, float("nan")])
+def test_margin_below_zero_is_refused(margin, tmp_path):
+    with pytest.raises(ValueError, match=f"rank_threshold must be 0 or more, got {margin}"):
+        tiny.make_trainer("ceclip", tmp_path, ROWS, rank_threshold=margin)
+
+
+def test_released_thresholds_of_the_fixed_rule_start_over_at_the_margin(tmp_path):
+    trainer = tiny.make_trainer("ceclip", tmp_path, ROWS, as_released=True, rank_rule="fixed", rank_threshold=3.0)
+    trainer.state.epoch = 1.0
+    assert (trainer.thresholds() == 3).all()
+
+
 def test_zero_weights_switch_terms_and_teacher_off(tmp_path):
     trainer = tiny.make_trainer(
         "degla", tmp_path, ROWS, max_steps=1, text_grounded_weight=0, distillation_weight=0, image_grounded_weight=0
@@ -229,3 +271,22 @@ def test_flat_texts_get_their_negatives_axis_back():
     assert split_captions(torch.zeros(3, 5), 3)[1].shape == (3, 0, 5)
     with pytest.raises(ValueError, match="5 text rows"):
         split_captions(torch.arange(5), 2)
+
+
+def test_the_distillation_of_a_step_does_not_depend_on_its_parts(tmp_path):
+    """A sum over rows: 8 at once or 2 by 4, with a teacher that differs from the student."""
+    shares = []
+    for batch, parts in ((8, 1), (2, 4)):
+        settings = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": parts, "max_steps": 1}
+        off = {"image_grounded_weight": 0.0, "text_grounded_weight": 0.0, "crop_scale": None}
+        trainer = tiny.make_trainer(
+            "degla", tmp_path, ROWS[:8], train_sampling_strategy="sequential", **settings, **off
+        )
+        for parameter in trainer.teacher.parameters():
+            parameter.mul_(1.1)
+        trainer.train()
+        log = trainer.state.log_history[0]
+        shares.append(log["loss"] - log["contrast"])
+        assert shares[-1] == pytest.approx(trainer.args.distillation_weight * parts * log["distillation"], rel=1e-3)
+    assert shares[0] > 1e-3
+    assert shares[1] == pytest.approx(shares[0], rel=1e-3)

@@ -5,7 +5,7 @@ import tiny_cal
 import tiny_multimodal
 import torch
 
-from compalign.trainers.cal import freeze_untrained
+from compalign.trainers.cal import PARTS, freeze_untrained
 from compalign.trainers.cal_contrast import states_without_image, watched
 from compalign.trainers.losses import visual_token_weights, weighted_next_token_loss
 
@@ -201,3 +201,25 @@ def test_gradient_checkpointing_changes_nothing(tmp_path):
     plain, recomputed = (train(tmp_path, 4, 1, gradient_checkpointing=on) for on in (False, True))
     for one, two in zip(plain.model.parameters(), recomputed.model.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", tiny_multimodal.FAMILIES)
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_every_family_can_be_trained_alone(family, part):
+    model = tiny_multimodal.make_model(family)
+    freeze_untrained(model, [part])
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained
+    for other in set(PARTS) - {part}:
+        freeze_untrained(model, [other])
+        assert not trained & {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    freeze_untrained(model, PARTS)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_merger_of_qwen_is_its_projector():
+    model = tiny_multimodal.make_model("qwen2_vl")
+    freeze_untrained(model, ["projector"])
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all("merger" in name for name in trained)

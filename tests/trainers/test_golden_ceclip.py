@@ -4,7 +4,7 @@ import golden
 import pytest
 import torch
 
-from compalign.trainers.losses import clip_contrastive, cross_modal_rank, intra_modal_contrast
+from compalign.trainers.losses import clip_contrastive, cross_modal_rank, intra_modal_contrast, sigmoid_contrast
 
 MASKED_INTRA_MODAL = {  # call 0, from an independent NumPy implementation; no published code masks this term
     "ceclip/b1_k4_d8_all_mean": 5.258414386969509,
@@ -119,4 +119,20 @@ def test_plain_contrast(name, precision):
     value = clip_contrastive(leaves["image_features"], leaves["text_features"], leaves["logit_scale"])
     golden.assert_matches(name, precision, value, tensors["clip.loss_official"])
     stored = {key.removeprefix("clip."): tensor for key, tensor in tensors.items()}
+    golden.assert_gradients_match(name, precision, value, leaves, stored, "_official")
+
+
+@pytest.mark.parametrize("precision", golden.PRECISIONS)
+@pytest.mark.parametrize("name", golden.names("clip_loss"))
+def test_sigmoid_contrast(name, precision):
+    """The published code divides by all B * B pairs, ours by the B texts."""
+    tensors = golden.load(name, precision)
+    leaves = {
+        key: tensors[key].requires_grad_() for key in ("image_features", "text_features", "logit_scale", "logit_bias")
+    }
+    batch = golden.CASES[name]["shapes"]["B"]
+    image, text, scale, bias = leaves.values()
+    value = sigmoid_contrast(image, text, torch.eye(batch, dtype=torch.bool), scale, bias) / batch
+    golden.assert_matches(name, precision, value, tensors["siglip.loss_official"])
+    stored = {key.removeprefix("siglip."): tensor for key, tensor in tensors.items()}
     golden.assert_gradients_match(name, precision, value, leaves, stored, "_official")

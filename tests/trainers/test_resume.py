@@ -78,6 +78,24 @@ def test_checkpoint_holds_the_rank_thresholds(tmp_path):
     assert saved.shape == (3,)
 
 
+def test_resumed_run_keeps_the_margin_of_the_fixed_rule(tmp_path):
+    """The margin of the checkpoint, whatever the argument of the resumed run says."""
+
+    def make(folder, margin, callbacks=None):
+        settings = {**SETTINGS, "rank_rule": "fixed", "rank_threshold": margin}
+        return tiny.make_trainer("ceclip", tmp_path / folder, ROWS, callbacks=callbacks, **settings)
+
+    whole = make("whole", 5.0)
+    whole.train()
+    make("cut", 5.0, [Interrupt(5)]).train()
+    resumed = make("cut", 1.0)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    assert resumed.model.rank_threshold.tolist() == [5.0] * 3
+    expected = whole.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
 def test_interrupted_save_leaves_no_checkpoint(tmp_path, monkeypatch):
     trainer = tiny.make_trainer("degla", tmp_path, ROWS, **SETTINGS)
     plain_save = trainer._save_rng_state
@@ -120,3 +138,23 @@ def test_checkpoint_of_another_trainer_is_refused(tmp_path):
     trainer = tiny.make_trainer("degla", tmp_path, ROWS, **SETTINGS)
     with pytest.raises(ValueError, match=r"holds no teacher\.safetensors"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+def test_thresholds_that_start_over_in_every_epoch_do_so_once(steps, tmp_path):
+    """Four steps per epoch: a checkpoint at the end of the first epoch, and one inside the second."""
+
+    def make(folder, callbacks=None):
+        model = tiny.make_model(tiny.METHODS["ceclip"][0], num_negatives=3)
+        settings = SETTINGS | {"max_steps": 8}
+        return tiny.make_trainer(
+            "ceclip", tmp_path / folder, ROWS, model=model, callbacks=callbacks, as_released=True, **settings
+        )
+
+    whole = make("whole")
+    whole.train()
+    make("cut", [Interrupt(steps)]).train()
+    resumed = make("cut")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / f"checkpoint-{steps}"))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name

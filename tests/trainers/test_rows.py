@@ -2,6 +2,7 @@
 
 import json
 import logging
+import struct
 
 import numpy as np
 import pytest
@@ -116,13 +117,14 @@ def test_no_readable_row_is_an_error():
         IndexedRows(UnreadableRows(3, bad=range(3)))[1]
 
 
-def test_a_mistake_in_the_dataset_is_no_bad_row():
+def test_a_mistake_in_the_dataset_stops_the_run_and_is_told():
     class Broken(UnreadableRows):
         def __getitem__(self, index):
             return {"caption": "here"}["image"]
 
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="no readable row among 3; the last: 'image'") as caught:
         IndexedRows(Broken(3))[0]
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_rows_without_neighbors_come_alone():
@@ -179,3 +181,35 @@ def test_an_unreadable_neighbor_is_not_replaced_by_the_row_itself():
 def test_a_row_with_nothing_beside_it_is_an_error():
     with pytest.raises(ValueError, match="no readable row among 1"):
         RowsWithNeighbors(neighbor_rows([[]]))[0]
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("no frames"), struct.error("EXIF"), RuntimeError("template"), KeyError("x")]
+)
+def test_a_row_that_cannot_be_used_is_replaced_whatever_it_raises(error):
+    class Rows(list):
+        def __getitem__(self, index):
+            if index == 1:
+                raise error
+            return {"caption": str(index)}
+
+    rows = IndexedRows(Rows([0, 1, 2]))
+    assert rows[1]["row"] == 2
+
+
+def test_lack_of_memory_is_not_a_bad_row():
+    class Rows(list):
+        def __getitem__(self, index):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        IndexedRows(Rows([0]))[0]
+
+
+def test_the_reason_is_told_where_no_row_can_be_used():
+    class Rows(list):
+        def __getitem__(self, index):
+            raise TypeError("unhashable")
+
+    with pytest.raises(ValueError, match="no readable row among 2; the last: unhashable"):
+        IndexedRows(Rows([0, 1]))[0]
