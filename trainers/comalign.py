@@ -85,8 +85,11 @@ class ComAlignTrainer(DualEncoderTrainer):
         """Read the features of these rows from their own stores."""
         features = getattr(rows, "rows", None)
         if isinstance(features, ComponentFeatureRows) and isinstance(self.data_collator, ComponentCollator):
-            stores = {"image_features": features.image_features, "text_features": features.text_features}
-            return replace(self.data_collator, **stores)
+            return replace(
+                self.data_collator,
+                image_features=features.image_features,
+                text_features=features.text_features,
+            )
         return self.data_collator
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

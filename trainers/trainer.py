@@ -66,6 +66,8 @@ class BaseTrainer(Trainer):
         ValueError: If the launched processes would run without synchronising gradients.
     """
 
+    data_collator: Callable
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -124,7 +126,8 @@ class BaseTrainer(Trainer):
     @contextmanager
     def _as_in_evaluation(self, rows: Any):
         """Let loaders be made with the collator of evaluations and with the last batch, however small."""
-        collator, drop_last = self.data_collator, self.args.dataloader_drop_last
+        collator = self.data_collator
+        drop_last = self.args.dataloader_drop_last
         self.data_collator, self.args.dataloader_drop_last = self.evaluation_collator(rows), False
         try:
             yield
