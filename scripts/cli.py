@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 # In the order in which a user meets them.
@@ -45,6 +45,34 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(
         f"compalign {command}", lambda: importlib.import_module(f"compalign.scripts.{command}").main(rest)
     )
+
+
+def choose(
+    command: str, kind: str, entries: Mapping[str, str], about: str | None, arguments: Sequence[str] | None
+) -> tuple[str, list[str]]:
+    """Take the first word after a command as one of its entries, and explain them where that is asked for.
+
+    Args:
+        command (`str`): The command, such as `compalign train`.
+        kind (`str`): What an entry is, such as "method".
+        entries (mapping of `str` to `str`): The entries with a sentence each.
+        about (`str`, *optional*): What the help says first.
+        arguments (sequence of `str`, *optional*): The words after the command; default: this process's.
+
+    Returns:
+        `tuple[str, list[str]]`: the entry, and the words after it.
+
+    Raises:
+        ValueError: If there is no such entry.
+    """
+    word, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if word in HELP:
+        print(f"usage: {command} {kind.upper()} [--config recipe.yaml] [--flag value ...]\n\n{(about or '').strip()}\n")
+        print(f"{kind}s:\n{listing(entries)}\n\n`{command} {kind.upper()} --help` explains the flags of a {kind}.")
+        raise SystemExit(0)
+    if word not in entries:
+        raise ValueError(unknown(kind, word, entries))
+    return word, rest
 
 
 def listing(entries: Mapping[str, str]) -> str:

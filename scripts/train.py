@@ -12,9 +12,8 @@ process per GPU, from the source tree or, where only the package is installed, f
 """
 
 import importlib
-import sys
 
-from .cli import HELP, listing, unknown
+from .cli import choose
 
 METHODS = {
     "negclip": "dual encoder: contrastive loss with hard negative captions and images",
@@ -31,12 +30,6 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         ValueError: If there is no such method, or as its command does.
     """
-    method, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if method in HELP:
-        print(f"usage: compalign train METHOD [--config recipe.yaml] [--flag value ...]\n\n{__doc__}")
-        print(f"methods:\n{listing(METHODS)}\n\n`compalign train METHOD --help` explains the flags of a method.")
-        raise SystemExit(0)
-    if method not in METHODS:
-        raise ValueError(unknown("method", method, METHODS))
+    method, rest = choose("compalign train", "method", METHODS, __doc__, arguments)
     module = importlib.import_module(f"compalign.trainers.train_{method}")
     module.main(rest, command=f"compalign train {method}")

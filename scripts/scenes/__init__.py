@@ -9,9 +9,8 @@ Scenes are generated on the spot: nothing is downloaded.
 """
 
 import importlib
-import sys
 
-from ..cli import HELP, listing, unknown
+from ..cli import choose
 
 COMMANDS = {
     "base": "train the small base model from scratch",
@@ -28,11 +27,5 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         ValueError: If there is no such command, or as the command does.
     """
-    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in HELP:
-        print(f"usage: compalign scenes COMMAND [--config recipe.yaml] [--flag value ...]\n\n{__doc__}")
-        print(f"commands:\n{listing(COMMANDS)}\n\n`compalign scenes COMMAND --help` explains the flags of a command.")
-        raise SystemExit(0)
-    if command not in COMMANDS:
-        raise ValueError(unknown("command", command, COMMANDS))
+    command, rest = choose("compalign scenes", "command", COMMANDS, __doc__, arguments)
     importlib.import_module(f"compalign.scripts.scenes.{MODULES[command]}").main(rest)

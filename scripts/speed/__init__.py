@@ -7,12 +7,12 @@ The first word says what is measured.
 """
 
 import importlib
-import sys
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import ClassVar
 
 from ...trainers.launch.recipe import parse_recipe
+from ..cli import choose
 
 
 @dataclass
@@ -122,20 +122,10 @@ MEASUREMENTS: dict[str, type[SpeedArguments]] = {
 
 def main(arguments: list[str] | None = None) -> dict[str, float] | None:
     """Measure, print, write; return the figures by name."""
-    word, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if word in ("-h", "--help"):
-        print(usage())
-        raise SystemExit(0)
-    if word not in MEASUREMENTS:
-        raise ValueError(f"cannot measure {word!r}; the first word must be one of {', '.join(MEASUREMENTS)}")
+    sentences = {word: cleandoc(kind.__doc__ or "").splitlines()[0] for word, kind in MEASUREMENTS.items()}
+    word, rest = choose("compalign speed", "measurement", sentences, cleandoc(__doc__ or ""), arguments)
     kind = MEASUREMENTS[word]
-    (args,) = parse_recipe(kind, arguments=rest, description=cleandoc(kind.__doc__), command=f"compalign speed {word}")
+    (args,) = parse_recipe(
+        kind, arguments=rest, description=cleandoc(kind.__doc__ or ""), command=f"compalign speed {word}"
+    )
     return importlib.import_module(f".{word}", __name__).run(args)
-
-
-def usage() -> str:
-    """The text of `compalign speed --help`."""
-    first_lines = {word: cleandoc(kind.__doc__).splitlines()[0] for word, kind in MEASUREMENTS.items()}
-    lines = [f"  {word:<12}{line}" for word, line in first_lines.items()]
-    head = "usage: compalign speed {" + ",".join(MEASUREMENTS) + "} [--config recipe.yaml] [--flag value ...]"
-    return "\n".join([head, "", cleandoc(__doc__), "", "what to measure:", *lines])
