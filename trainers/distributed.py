@@ -15,7 +15,7 @@ def world_size() -> int:
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
-    """Sum a scalar over all processes, without gradient."""
+    """Sum a tensor of one shape over all processes, elementwise and without gradient."""
     value = value.detach().clone()
     if world_size() > 1:
         dist.all_reduce(value)

@@ -183,8 +183,8 @@ class DualEncoderTrainer(BaseTrainer):
         if having == 0:
             raise ValueError(
                 f"none of {len(counts)} rows has a negative in negative_captions, so this would train without "
-                f"negatives; the columns are {', '.join(column_names(rows))}. Propose some (compalign negatives, or "
-                "--negatives rules), or set num_negatives to 0"
+                f"negatives; the columns are {', '.join(column_names(rows) or ())}. Propose some (compalign negatives, "
+                "or --negatives rules), or set num_negatives to 0"
             )
         self.accelerator.print(
             f"{having / len(counts):.1%} of {len(counts):,} rows have negatives, {sum(counts) / having:.1f} on average"
@@ -334,9 +334,12 @@ def _input_size(image_processor: Any) -> tuple[int, int]:
     return size["height"], size["width"]
 
 
-def column_names(rows: Any) -> list[str]:
-    """Name the columns of a dataset, or the keys of the first row of a list."""
-    return list(rows[0]) if isinstance(rows, list) else list(rows.column_names)
+def column_names(rows: Any) -> list[str] | None:
+    """Name the columns of a dataset, or the keys of a list of rows; None where they are known on reading only."""
+    if isinstance(rows, list):
+        return list(dict.fromkeys(name for row in rows for name in row))
+    names = getattr(rows, "column_names", None)
+    return names if isinstance(names, list) else None
 
 
 def count_negatives(rows: Any) -> list[int] | None:
@@ -348,15 +351,19 @@ def count_negatives(rows: Any) -> list[int] | None:
     Returns:
         `list[int]`, or None where nothing is known.
     """
-    if isinstance(rows, list):
-        columns = {name: [row.get(name) for row in rows] for name in ("negative_captions", "negative_mask")}
-    elif isinstance(names := getattr(rows, "column_names", None), list):
-        kept = [name for name in ("negative_captions", "negative_mask") if name in names]
-        columns = {name: rows[name] for name in kept}
-    else:
+    names = column_names(rows)
+    if names is None:
         return None
-    texts = columns.get("negative_captions") or [None] * len(rows)
-    masks = columns.get("negative_mask") or [None] * len(rows)
+
+    def column(name: str) -> list[Any]:
+        if isinstance(rows, list):
+            return [row.get(name) for row in rows]
+        return rows.select_columns(name).with_format("arrow")[:][name].to_pylist()  # decodes no other column
+
+    nothing = [None] * len(rows)
+    masks = column("negative_mask") if "negative_mask" in names else nothing
+    wanted = None in masks and "negative_captions" in names  # texts are many times the size of their mask
+    texts = column("negative_captions") if wanted else nothing
     return [
         int(bool(some)) if isinstance(some, str) else sum(mask or [1] * len(some or ()))
         for some, mask in zip(texts, masks, strict=True)
