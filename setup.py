@@ -109,7 +109,7 @@ setup(
         # The other released models are for the Hub; no command needs them.
         "compalign.hub_cards": ["*.md", "*.yaml", "released/scenes_base/*", "space/*"],
         "compalign.trainers": ["templates/*.jinja"],
-        "compalign.scripts": ["recipes/*.yaml", "deepspeed/*.json"],
+        "compalign.scripts": ["recipes/*.yaml", "deepspeed/*.json", "accelerate/*.yaml"],
     },
     install_requires=[
         "torch>=2.11",

@@ -3,7 +3,7 @@
 import pytest
 import run_trainer
 import torch
-from launch import TWO_PROCESSES, run_python, succeed
+from launch import REPOSITORY, TWO_PROCESSES, run_python, succeed
 
 SCRIPT = run_trainer.__file__
 
@@ -35,3 +35,19 @@ def test_processes_that_would_not_train_together_are_refused(tmp_path):
     done = run_python(*TWO_PROCESSES, SCRIPT, "degla", 1, 4, tmp_path, "false")
     assert done.returncode != 0
     assert "2 processes were launched but the trainer counts 1" in done.stderr
+
+
+def test_the_accelerate_configuration_starts_processes_that_train_together(tmp_path):
+    """Two processes on the CPU in the place of eight on GPUs."""
+    if torch.cuda.is_available():
+        pytest.skip("the configuration would take the GPUs")
+    configuration = REPOSITORY / "scripts" / "accelerate" / "multi_gpu.yaml"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    run_trainer.main("negclip", "1", "8", str(tmp_path / "one"))
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", configuration, "--num_processes", 2)
+    succeed(*launcher, SCRIPT, "negclip", 1, 4, tmp_path / "two", ACCELERATE_USE_CPU="true")
+    one = torch.load(tmp_path / "one" / "rank0.pt", weights_only=True)["state"]
+    two = torch.load(tmp_path / "two" / "rank1.pt", weights_only=True)["state"]
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
