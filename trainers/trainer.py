@@ -155,6 +155,8 @@ class BaseTrainer(Trainer):
             self._terms[name] = self._terms[name] + one if name in self._terms else one
         if self.model.training:
             self._step.append((rows, torch.zeros_like(rows).bool() if broken is None else broken, values))
+            if self.is_deepspeed_enabled:  # its backward pass takes the optimizer's step too
+                self.check_finite()
 
     def _pop_term_means(self, prefix: str = "") -> dict[str, float]:
         """Means of the terms since the last call, over the batches of all processes."""

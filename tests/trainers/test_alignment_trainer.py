@@ -290,3 +290,14 @@ def test_the_distillation_of_a_step_does_not_depend_on_its_parts(tmp_path):
         assert shares[-1] == pytest.approx(trainer.args.distillation_weight * parts * log["distillation"], rel=1e-3)
     assert shares[0] > 1e-3
     assert shares[1] == pytest.approx(shares[0], rel=1e-3)
+
+
+def test_under_deepspeed_a_broken_loss_stops_before_the_backward_pass(tmp_path, monkeypatch):
+    """There the backward pass takes the optimizer's step, so the check before that step would come too late."""
+    trainer = tiny.make_trainer("negclip", tmp_path, ROWS, max_steps=1)
+    trainer.model.train()
+    broken = {"contrast": torch.tensor(float("nan"))}
+    trainer.record(broken, torch.arange(4))  # elsewhere it waits for the optimizer's step
+    monkeypatch.setattr(trainer, "is_deepspeed_enabled", True)
+    with pytest.raises(FloatingPointError, match="loss is not finite at step 1: contrast"):
+        trainer.record(broken, torch.arange(4))
