@@ -169,6 +169,25 @@ def load_model(
     return model.eval()
 
 
+def load_weights(model: PreTrainedModel, folder: str) -> None:
+    """Load the weights of a checkpoint into a model, in place.
+
+    `save_pretrained` may write other names than those of the model's parameters, as it does for LLaVA; they are read as
+    `from_pretrained` reads them. The Trainer loads by its own names and passes over all that differ.
+
+    Args:
+        model (`PreTrainedModel`): Of the class that was saved.
+        folder (`str`): Checkpoint.
+
+    Raises:
+        ValueError: If the checkpoint lacks weights of the model.
+    """
+    saved, report = type(model).from_pretrained(folder, config=model.config, dtype="auto", output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
+    model.load_state_dict(saved.state_dict())
+
+
 def load_processor(
     path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False, **options: Any
 ) -> ProcessorMixin:

@@ -16,6 +16,7 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from ..data.disk import flush
+from ..modeling.kinds import load_weights
 from .adapters import is_adapted, name_magnitudes
 from .distributed import sum_over_processes, world_size
 from .rows import IndexedRows
@@ -326,25 +327,6 @@ def clear_staging(staging: str) -> None:
     """Make an empty staging folder, and remove the leftovers of an interrupted save."""
     shutil.rmtree(staging, ignore_errors=True)
     os.makedirs(staging)
-
-
-def load_weights(model: PreTrainedModel, folder: str) -> None:
-    """Load the weights of a checkpoint into a model, in place.
-
-    `save_pretrained` may write other names than those of the model's parameters, as it does for LLaVA; they are read as
-    `from_pretrained` reads them. The Trainer loads by its own names and passes over all that differ.
-
-    Args:
-        model (`PreTrainedModel`): Of the class that was saved.
-        folder (`str`): Checkpoint.
-
-    Raises:
-        ValueError: If the checkpoint lacks weights of the model.
-    """
-    saved, report = type(model).from_pretrained(folder, config=model.config, dtype="auto", output_loading_info=True)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
-    model.load_state_dict(saved.state_dict())
 
 
 def move_into_place(staged: str, final: str) -> None:

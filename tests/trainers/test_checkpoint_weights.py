@@ -9,7 +9,7 @@ import tiny_multimodal
 import torch
 from safetensors.torch import load_file, save_file
 
-from compalign.trainers.trainer import load_weights
+from compalign.modeling.kinds import load_weights
 
 ROWS = tiny.make_rows(16)
 SAVING = {"save_strategy": "steps", "save_steps": 2}
