@@ -164,8 +164,7 @@ def load_model(
     located = {} if revision is None else {"revision": revision}
     with _one_sentence(path):
         model, loaded = model_class.from_pretrained(path, dtype=dtype, output_loading_info=True, **located, **options)
-    if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(f"{path} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
+    _refuse_missing(loaded, model, path)
     return model.eval()
 
 
@@ -182,9 +181,8 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     Raises:
         ValueError: If the checkpoint lacks weights of the model.
     """
-    saved, report = type(model).from_pretrained(folder, config=model.config, dtype="auto", output_loading_info=True)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
+    saved, loaded = type(model).from_pretrained(folder, config=model.config, dtype="auto", output_loading_info=True)
+    _refuse_missing(loaded, model, folder)
     model.load_state_dict(saved.state_dict())
 
 
@@ -372,6 +370,12 @@ def _adapter_folder(path: str | Path, revision: str | None) -> Path | None:
             for name in ("config.json", ADAPTER)
         )
         return Path(snapshot_download(str(path), revision=revision)) if adapter and not whole else None
+
+
+def _refuse_missing(loaded: dict[str, Any], model: PreTrainedModel, path: str | Path) -> None:
+    """Refuse weights that do not fill the model: transformers draws the others at random, with a warning."""
+    if missing := sorted(loaded["missing_keys"]):
+        raise ValueError(f"{path} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
 
 
 def _beside(base: str, adapter: Path) -> str | Path:

@@ -31,8 +31,7 @@ class DeGLAArguments(DualEncoderArguments):
         default=0.005,
         metadata={
             "help": "Weight of the self-distillation (lambda 3), a sum over the global batch: 0.005 is meant for "
-            "256 rows; 0 "
-            "switches it off."
+            "256 rows; 0 switches it off."
         },
     )
     text_grounded_scale: float = field(

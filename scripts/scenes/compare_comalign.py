@@ -7,22 +7,16 @@ the test split, whose combinations of attribute and shape never occur in trainin
 phrases from the text of the captions. Finished runs are read from the output folder.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
-from ...data.components import Entity, Relation
-from ...data.scenes import NEGATIVE_KINDS, composition_items, render, retrieval_items
-from ...data.scenes.components import scene_regions
 from ...evaluation import Results, SceneComposition, SceneRetrieval, evaluate_model, table
 from ...modeling import load_model, load_processor
 from ...trainers import ComAlignArguments
 from ...trainers.launch.comalign import ComponentDataArguments, ComponentModelArguments, make_comalign_trainer
 from ...trainers.launch.recipe import parse_recipe
 from ...trainers.launch.run import train_and_save
+from ..scoring.regions import regions_of
 
 
 @dataclass
@@ -52,7 +46,7 @@ def main(arguments: list[str] | None = None) -> list[Results]:
         SceneComposition(comparison.items, image_size=data.scene_size, split=comparison.split),
         SceneRetrieval(comparison.items, image_size=data.scene_size, split=comparison.split),
     ]
-    regions = known_regions(comparison.items, data.scene_size, comparison.split)
+    regions, _ = regions_of(benchmarks)
     backbone, processor = load_model(start.backbone), load_processor(start.backbone)
     results = [evaluate_model(backbone, processor, benchmarks, name="base", progress=False, cache=data.features)]
     for seed in range(comparison.seeds):
@@ -74,18 +68,3 @@ def main(arguments: list[str] | None = None) -> list[Results]:
         results.append(Results.from_json(path))
     print(table(results))
     return results
-
-
-def known_regions(
-    items: int, size: int, split: str
-) -> Callable[[Image.Image], tuple[Sequence[Entity], Sequence[Relation]]]:
-    """Make a function that looks the regions of a benchmark's drawn scene up in its graph.
-
-    Args:
-        items, split: As for the benchmarks.
-        size (`int`): Side of the images in pixels.
-    """
-    asked: list[Any] = [item for kind in NEGATIVE_KINDS for item in composition_items(kind, items, split)]
-    scenes = [item.scene for item in [*asked, *retrieval_items(items, split)]]
-    known = {render(scene, size).tobytes(): scene_regions(scene, size) for scene in scenes}
-    return lambda image: known[image.tobytes()]

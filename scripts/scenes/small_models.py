@@ -29,10 +29,10 @@ from ...trainers.launch.cal import ConversationDataArguments, ConversationModelA
 from ...trainers.launch.comalign import ComponentDataArguments, ComponentModelArguments, make_comalign_trainer
 from ...trainers.launch.recipe import parse_recipe
 from ...trainers.launch.run import train_and_save
+from ..scoring.regions import regions_of
 from . import base
 from .choice import TrainingChoice
 from .compare_cal import word_weights
-from .compare_comalign import known_regions
 from .fine_tuning import document, dual_encoder_benchmarks, evaluate_saved, fine_tune, training_arguments
 
 CHART = "chart.png"
@@ -113,8 +113,8 @@ def make_comalign(args: SmallModelArguments, folder: Path) -> None:
             # Relative, so that both folders can be moved, or cloned, together.
             trainer.model.config.backbone = os.path.relpath(args.base, folder)
             train_and_save(trainer)
-    regions = known_regions(args.items, data.scene_size, "test")
     benchmarks = [SceneComposition(args.items), SceneRetrieval(args.items)]
+    regions, _ = regions_of(benchmarks)
     own = evaluate_saved(folder, benchmarks, folder.name, regions=regions)
     own.notes.append("given the true regions of each scene; what a detector misses or invents is not in these scores")
     base_results = evaluate_saved(args.base, benchmarks, Path(args.base).name)

@@ -50,7 +50,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
     del weights[next(name for name in weights if "multi_modal_projector" in name)]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        ValueError, match=r"lacks 1 weights of LlavaForConditionalGeneration, such as model\.multi_modal"
+        ValueError, match=r"lacks 1 weights of a LlavaForConditionalGeneration, such as model\.multi_modal"
     ):
         load_weights(model, str(tmp_path))
 
