@@ -123,10 +123,13 @@ def crop_image(image: Image.Image, box: tuple[float, float, float, float], name:
 
 def image_name(source: ImageSource) -> str:
     """Return the name of an image in messages: its path, or "image in memory"."""
-    if isinstance(source, ImageCrop):
-        return image_name(source.image)
-    held = source.get("path") if isinstance(source, dict) else source
-    return str(held) if isinstance(held, (str, Path)) else "image in memory"
+    return _path(source) or "image in memory"
+
+
+def file_name(source: ImageSource) -> str | None:
+    """Return the name of an image's file without its folder, or `None` for an image in memory."""
+    path = _path(source)
+    return Path(path).name if path else None
 
 
 def resolve_inside(root: str | Path, name: str | Path) -> Path:
@@ -147,6 +150,14 @@ def resolve_inside(root: str | Path, name: str | Path) -> Path:
     if os.path.commonpath([folder, path]) != folder:
         raise ValueError(f"{str(name)!r} leads outside the folder {folder}")
     return Path(path)
+
+
+def _path(source: ImageSource) -> str | None:
+    """Return the path of an image, or of the whole image of a crop; `None` for an image in memory."""
+    if isinstance(source, ImageCrop):
+        return _path(source.image)
+    held = source.get("path") if isinstance(source, dict) else source
+    return str(held) if isinstance(held, (str, Path)) else None
 
 
 @contextmanager

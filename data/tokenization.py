@@ -21,6 +21,8 @@ ROLES = ("unk_token", "bos_token", "eos_token", "pad_token")
 
 # Models with a causal text tower that is read at the end-of-text token, and their text-only forms.
 CAUSAL_TEXT_MODELS = frozenset({"clip", "degla_clip", "ce_clip", "clip_text_model"})
+# Text towers that saw the padding of their captions in training, though their tokenizers make a mask that hides it.
+SEES_PADDING = frozenset({"siglip_text_model", "siglip2_text_model"})
 
 
 def clip_tokenizer_from_bpe(path: str | Path) -> CLIPTokenizer:
@@ -127,6 +129,22 @@ def caption_padding(config: PretrainedConfig) -> str:
         `str`: `"longest"` for CLIP, DeGLA-CLIP, CE-CLIP and CLIP's text tower, `"max_length"` for everything else.
     """
     return "longest" if config.model_type in CAUSAL_TEXT_MODELS else "max_length"
+
+
+def caption_format(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return the arguments with which a tokenizer makes captions as a dual encoder read them in training.
+
+    Args:
+        config (`PretrainedConfig`): Configuration of a dual encoder.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+
+    Returns:
+        `dict`: `padding` and `max_length`; for SigLIP, whose text tower sees the padding, no attention mask.
+    """
+    settings = {"padding": caption_padding(config), "max_length": text_length(config, tokenizer)}
+    if config.text_config.model_type in SEES_PADDING:
+        settings["return_attention_mask"] = False
+    return settings
 
 
 def text_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -29,6 +29,8 @@ SHOWS = word_set("of with showing that where in")
 VAGUE = word_set("lot lots number variety assortment couple type types kind kinds sort")
 BREAKS = word_set(", ; : - and or but while as when where")
 CLAUSES = word_set("; but while as when where")
+JOINS = word_set(", and or")
+UNCHANGED = word_set("cut hit lay let put set shut")  # verbs whose past or participle looks like their base form
 BE = word_set("is are was were")
 MORE_COLOURS = word_set("aqua cyan indigo khaki magenta")  # the lexicon lists only colours that exclude each other
 RELATIVES = word_set("that which who")
@@ -97,28 +99,46 @@ class ChunkParser:
 
 
 def retagged(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
-    """Correct those tags whose errors would lose whole phrases."""
-    tags = ["START", *("END" if token.text in {".", "!"} else token.tag for token in tokens), "END"]
-    for index, token in enumerate(tokens, start=1):
-        before, tag, after = tags[index - 1 : index + 2]
-        tags[index] = retag(token.text.lower(), before, tag, after, lexicon)
-    return [replace(token, tag=tag) for token, tag in zip(tokens, tags[1:-1], strict=True)]
+    """Correct those tags whose errors would lose whole phrases, from left to right."""
+    texts = [token.text.lower() for token in tokens]
+    tags = ["END" if text in {".", "!"} else token.tag for text, token in zip(texts, tokens, strict=True)]
+    for index in range(len(tokens)):
+        tags[index] = retag(texts, tags, index, lexicon)
+    return [replace(token, tag=tag) for token, tag in zip(tokens, tags, strict=True)]
 
 
-def retag(word: str, before: str, tag: str, after: str, lexicon: Lexicon) -> str:
-    """Return the corrected tag of a word. The tag before it is corrected already, the tag after it is not."""
+def retag(texts: list[str], tags: list[str], index: int, lexicon: Lexicon) -> str:
+    """Return the corrected tag of a word. The tags before it are corrected already, those after it are not."""
+    word, tag = texts[index], tags[index]
+    before, after = tags[index - 1] if index else "START", [*tags, "END"][index + 1]
     participle, described = word.endswith(("ing", "ed")), before in {"DET", "ADJ", "NUM"}
     if tag == "NOUN" and word in MORE_COLOURS and after in {"NOUN", "VERB", "ADJ"}:
         return "ADJ"  # "a cyan cross"
+    if tag == "NOUN" and described and word in lexicon.attributes.readings and is_base(texts[index + 1 :], lexicon):
+        return "ADJ"  # "an orange cross"
     if tag == "VERB" and described and after == "VERB" and word.endswith("ed"):
         return "ADJ"  # "a dotted cross"
     if tag == "VERB" and before == "ADJ" and not participle:
         return "NOUN"
-    if tag == "ADJ" and described and after in {"ADP", "END"} and not participle:
-        return "NOUN"  # "on a wooden platter"
+    if tag == "ADJ" and described and not participle and not describes(texts, tags, index):
+        return "NOUN"  # "on a wooden platter", "a yellow key and a card"
     if tag == "NOUN" and before in {"NOUN", "VERB"} and after in PHRASE_ENDS and word.endswith("ing"):
         return tag if word in lexicon.objects.readings else "VERB"  # "people skiing down a hill"
     return tag
+
+
+def is_base(texts: list[str], lexicon: Lexicon) -> bool:
+    """Return whether the first word is a verb's base form, which follows no singular subject."""
+    readings = lexicon.actions.readings.get(texts[0], ()) if texts else ()
+    return any(form == "base" for _, form in readings) and texts[0] not in UNCHANGED
+
+
+def describes(texts: list[str], tags: list[str], index: int) -> bool:
+    """Return whether an adjective has something to describe: a noun after it, or after others that it is joined to."""
+    for following in range(index + 1, len(tags)):
+        if texts[following] not in JOINS:
+            return tags[following] not in {"ADP", "DET", "END"} and texts[following] not in {*BE, "there"}
+    return False
 
 
 def words(caption: Analysis, start: int, end: int) -> str:
@@ -147,8 +167,9 @@ def things(caption: Analysis) -> list[Phrase]:
     def is_thing(phrase: Phrase) -> bool:
         head, following = caption.words[phrase.head], caption.words[phrase.end : phrase.end + 1]
         frame = head in PICTURES and phrase is caption.phrases[0] and not SHOWS.isdisjoint(following)
-        compound = phrase.head > phrase.start and caption.tag(phrase.head - 1) == "NOUN"  # "a parking space"
-        return (compound or head not in NO_THINGS) and not frame
+        last = phrase.head - 1
+        named = last >= phrase.start and caption.tag(last) == "NOUN" and caption.words[last] not in NO_THINGS
+        return (named or head not in NO_THINGS) and not frame  # "a parking space" is a thing, "the left side" is not
 
     return [phrase for phrase in caption.phrases if is_thing(phrase)]
 
@@ -190,7 +211,7 @@ def links(caption: Analysis, phrases: list[Phrase]) -> list[tuple[Phrase, str, P
 
 
 def fronted(caption: Analysis, before: Phrase, gap: range, index: int) -> bool:
-    """Return whether a caption begins with a place ("above a star there is a circle")."""
+    """Return whether a caption begins with a place ("above a star there is a cat")."""
     if index != 1 or not before.start or any(caption.tag(position) != "ADP" for position in range(before.start)):
         return False
     following = [caption.words[position] for position in gap]

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..images import ImageCrop, ImageSource, crop_image, image_name, open_image
 from ..processes import all_gathered, rank_and_world
-from ..tokenization import caption_padding, text_length
+from ..tokenization import caption_format, text_length
 from .fingerprint import encoder_fingerprint
 from .store import Features, FeatureStore
 
@@ -73,9 +73,11 @@ def store_images(
         `Encoded`: The key of each image, and the work done.
 
     Raises:
-        ValueError: If an image cannot be decoded, or the processes request different images.
+        ValueError: If an image cannot be decoded, the processes request different images, or the model takes images
+            of no fixed size.
         FileNotFoundError: If an image file is missing.
     """
+    check_image_format(model.config)
     picture_keys = _picture_keys(images)
     keys = _crop_keys(images, picture_keys)
     first, _ = distinct(keys)
@@ -116,7 +118,7 @@ def store_texts(
     """Encode the texts that a store lacks, and keep their embeddings there as the model projects them.
 
     Texts are batched by length, so that little padding is needed if the model cannot see it (see
-    `compalign.data.tokenization.caption_padding`). Everything else is as in `store_images`.
+    `compalign.data.tokenization.caption_format`). Everything else is as in `store_images`.
 
     Args:
         model, processor, store, progress, flush_every: As in `store_images`.
@@ -141,10 +143,9 @@ def store_texts(
             model.get_text_features(
                 **tokenizer(
                     [texts[first[key]] for key in batch],
-                    padding=caption_padding(model.config),
                     truncation=True,
-                    max_length=longest,
                     return_tensors="pt",
+                    **caption_format(model.config, tokenizer),
                 ).to(model.device)
             ).pooler_output
             for batch in tqdm(batches[rank::world], desc="texts", unit="batch", disable=not progress or rank > 0)
@@ -184,6 +185,19 @@ def image_keys(images: Sequence[ImageSource]) -> list[str]:
         FileNotFoundError: If an image file is missing.
     """
     return _crop_keys(images, _picture_keys(images))
+
+
+def check_image_format(config: PretrainedConfig) -> None:
+    """Refuse dual encoders whose images have no fixed size.
+
+    Raises:
+        ValueError: If the model is a SigLIP2 of the NaFlex kind.
+    """
+    if config.model_type == "siglip2":
+        raise ValueError(
+            "SigLIP2 NaFlex (model type 'siglip2') reads an image as a list of patches with its shape, which is not "
+            "supported; use a SigLIP2 of fixed resolution, such as google/siglip2-base-patch16-224"
+        )
 
 
 def distinct(keys: Sequence[str]) -> tuple[dict[str, int], list[int]]:

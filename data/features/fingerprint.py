@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..tokenization import caption_padding, text_length
+from ..tokenization import caption_format
 
 # Weights without influence on the features of one tower.
 _NOT_FOR_IMAGES = ("text_model.", "text_projection.", "logit_scale", "logit_bias")
@@ -54,8 +54,7 @@ def encoder_fingerprint(model: PreTrainedModel, processor: ProcessorMixin) -> di
             "preprocessing": {
                 "class": type(tokenizer).__name__,
                 "tokenizer": _tokenizer_hash(tokenizer),
-                "padding": caption_padding(model.config),
-                "max_length": text_length(model.config, tokenizer),
+                **caption_format(model.config, tokenizer),
             },
         },
     }

@@ -1,10 +1,11 @@
 """Generated scenes with captions, negatives, questions, components and benchmark items, each a function of a seed."""
 
-from .captions import WEB_MIX, Caption, Mention, Statement, WebMix, full_caption, holds, web_caption
+from .captions import WEB_MIX, Caption, Mention, Statement, WebMix, full_caption, holds, paraphrase, web_caption
 from .components import SceneComponentDataset, component_row
 from .conversations import SceneConversationDataset, scene_conversation
 from .dataset import SceneDataset, WebSceneDataset, sample_negatives, scene_row, web_row
-from .graph import COLOURS, HELD_OUT, PATTERNS, RELATIONS, SHAPES, SIZES, SPLITS, Scene, SceneObject, generate_scene
+from .glyphs import NOUNS
+from .graph import COLOURS, HELD_OUT, PLACES, RELATIONS, SIZES, SPLITS, Scene, SceneObject, generate_scene
 from .items import (
     CompositionItem,
     RetrievalItem,
@@ -23,10 +24,10 @@ __all__ = [
     "COLOURS",
     "HELD_OUT",
     "NEGATIVE_KINDS",
-    "PATTERNS",
+    "NOUNS",
+    "PLACES",
     "QUESTION_KINDS",
     "RELATIONS",
-    "SHAPES",
     "SIZES",
     "SPLITS",
     "WEB_MIX",
@@ -52,6 +53,7 @@ __all__ = [
     "holds",
     "negative_caption",
     "negative_statement",
+    "paraphrase",
     "questions",
     "render",
     "retrieval_items",

@@ -26,7 +26,7 @@ def caption_components(caption: Caption) -> CaptionComponents:
 
 def _bare(phrase: str) -> str:
     """Return a noun phrase without its article."""
-    return phrase.removeprefix("a ")
+    return phrase.partition(" ")[2]
 
 
 def scene_regions(scene: Scene, image_size: int = 64) -> tuple[list[Entity], list[Relation]]:
@@ -50,11 +50,11 @@ def component_row(
 
     Example:
 
-        >>> row = component_row(3)
+        >>> row = component_row(13)
         >>> row["captions"][0].relations
-        ['pink square to the left of a green diamond']
+        ['yellow heart to the left of a red umbrella']
         >>> row["entities"][0]
-        Entity(box=(13, 10, 28, 25), score=1.0, label='small solid pink square')
+        Entity(box=(35, 34, 59, 56), score=1.0, label='large red umbrella')
     """
     scene = generate_scene(seed, split=split)
     rng = random.Random(f"row/{split}/{seed}/{epoch}")

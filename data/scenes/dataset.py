@@ -1,11 +1,12 @@
 """Rows for training: an image, a caption and its negatives, as pure functions of split, seed and epoch."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from .captions import Caption, full_caption, web_caption
+from .captions import WEB_MIX, Caption, WebMix, full_caption, web_caption
 from .graph import Scene, generate_scene
 from .negatives import NEGATIVE_KINDS, negative_caption
 from .render import render
@@ -14,15 +15,20 @@ SEED_STRIDE = 2**32  # distance between the first scenes of two dataset seeds, s
 
 
 def sample_negatives(
-    scene: Scene, caption: Caption, num_negatives: int, rng: random.Random
+    scene: Scene,
+    caption: Caption,
+    num_negatives: int,
+    rng: random.Random,
+    kinds: Sequence[str] = NEGATIVE_KINDS,
 ) -> tuple[list[str], list[str]]:
-    """Draw distinct negative captions, with kinds uniform over the seven as far as the caption allows.
+    """Draw distinct negative captions, with kinds uniform as far as the caption allows.
 
     Args:
         scene (`Scene`): The scene.
         caption (`Caption`): A caption that is true of the scene.
         num_negatives (`int`): Number of negatives to draw, >= 0.
         rng (`random.Random`): Random generator, advanced in place.
+        kinds (sequence of `str`): Kinds to draw from, among `NEGATIVE_KINDS`.
 
     Returns:
         `tuple[list[str], list[str]]`: Texts and kinds, of equal length. A short caption may have fewer than
@@ -32,7 +38,7 @@ def sample_negatives(
     for _ in range(8 * num_negatives):
         if len(found) == num_negatives:
             break
-        kind = rng.choice(NEGATIVE_KINDS)
+        kind = rng.choice(kinds)
         text = negative_caption(scene, caption, kind, rng)
         if text is not None:
             found.setdefault(text, kind)
@@ -40,7 +46,13 @@ def sample_negatives(
 
 
 def scene_row(
-    seed: int, split: str = "train", num_negatives: int = 4, image_size: int = 64, epoch: int = 0
+    seed: int,
+    split: str = "train",
+    num_negatives: int = 4,
+    image_size: int = 64,
+    epoch: int = 0,
+    num_objects: int | None = None,
+    kinds: Sequence[str] = NEGATIVE_KINDS,
 ) -> dict[str, Any]:
     """Return a scene with a full caption and negatives.
 
@@ -50,6 +62,8 @@ def scene_row(
         num_negatives (`int`): Number of negatives K, >= 0.
         image_size (`int`): Side of the image in pixels.
         epoch (`int`): Each epoch has another caption and other negatives of the same image.
+        num_objects (`int`, *optional*): Number of objects in the scene. By default it is drawn.
+        kinds (sequence of `str`): Kinds of negatives to draw from, among `NEGATIVE_KINDS`.
 
     Returns:
         `dict`: `image` (`PIL.Image.Image`), `caption` (`str`), `negative_captions` (`list[str]` of length K, padded
@@ -58,35 +72,32 @@ def scene_row(
 
     Example:
 
-        >>> row = scene_row(3, num_negatives=2)
+        >>> row = scene_row(13, num_negatives=2)
         >>> row["caption"]
-        'a picture of a pink square to the left of a green diamond'
+        'a yellow heart to the left of a red umbrella'
         >>> row["negative_captions"][0], row["negative_kinds"][0]
-        ('a picture of a green diamond to the left of a pink square', 'swap_object')
+        ('a red umbrella to the left of a yellow heart', 'swap_object')
     """
-    scene = generate_scene(seed, split=split)
+    scene = generate_scene(seed, num_objects, split)
     rng = random.Random(f"row/{split}/{seed}/{epoch}")
     caption = full_caption(scene, rng)
-    texts, kinds = sample_negatives(scene, caption, num_negatives, rng)
+    texts, of_kinds = sample_negatives(scene, caption, num_negatives, rng, kinds)
     missing = num_negatives - len(texts)
     return {
         "image": render(scene, image_size),
         "caption": caption.text,
         "negative_captions": texts + [""] * missing,
         "negative_mask": [1] * len(texts) + [0] * missing,
-        "negative_kinds": kinds + [""] * missing,
+        "negative_kinds": of_kinds + [""] * missing,
         "image_id": seed,
     }
 
 
-def web_row(seed: int, split: str = "train", image_size: int = 64, dense: bool = False) -> dict[str, Any]:
-    """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`.
-
-    A dense row has two objects and a full caption.
-    """
-    scene = generate_scene(seed, 2 if dense else None, split)
-    caption = (full_caption if dense else web_caption)(scene, random.Random(f"web/{split}/{seed}"))
-    return {"image": render(scene, image_size), "caption": caption.text, "image_id": seed}
+def web_row(seed: int, split: str = "train", image_size: int = 64, mix: WebMix = WEB_MIX) -> dict[str, Any]:
+    """Return a scene with a web-like caption: `image`, `caption` and `image_id`, as in `scene_row`."""
+    scene = generate_scene(seed, split=split)
+    caption = web_caption(scene, random.Random(f"web/{split}/{seed}"), mix)
+    return {"image": render(scene, image_size), "caption": caption, "image_id": seed}
 
 
 class WebSceneDataset(Dataset):
@@ -97,16 +108,15 @@ class WebSceneDataset(Dataset):
         split (`str`): One of `SPLITS`.
         image_size (`int`): Side of the image in pixels.
         seed (`int`): Seed of the dataset. Two seeds share no scene, for counts up to 2**32.
-        dense (`int`): Number of first rows with full captions of two objects. After this easy start a model learns
-            web-like captions many times faster.
+        mix (`WebMix`): Make-up of the captions.
     """
 
-    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, dense: int = 0):
+    def __init__(self, count: int, split: str = "train", image_size: int = 64, seed: int = 0, mix: WebMix = WEB_MIX):
         self.count = count
         self.split = split
         self.image_size = image_size
         self.seed = seed
-        self.dense = dense
+        self.mix = mix
 
     def __len__(self) -> int:
         return self.count
@@ -118,7 +128,7 @@ class WebSceneDataset(Dataset):
         return self.seed * SEED_STRIDE + index
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return web_row(self.scene_seed(index), self.split, self.image_size, index < self.dense)
+        return web_row(self.scene_seed(index), self.split, self.image_size, self.mix)
 
 
 class SceneDataset(WebSceneDataset):
@@ -127,11 +137,30 @@ class SceneDataset(WebSceneDataset):
     Args:
         count, split, image_size, seed: As in `WebSceneDataset`.
         num_negatives (`int`): Number of negatives per row, >= 0.
+        num_objects, kinds: As in [`scene_row`].
     """
 
-    def __init__(self, count: int, split: str = "train", num_negatives: int = 4, image_size: int = 64, seed: int = 0):
+    def __init__(
+        self,
+        count: int,
+        split: str = "train",
+        num_negatives: int = 4,
+        image_size: int = 64,
+        seed: int = 0,
+        num_objects: int | None = None,
+        kinds: Sequence[str] = NEGATIVE_KINDS,
+    ):
         super().__init__(count, split, image_size, seed)
         self.num_negatives = num_negatives
+        self.num_objects = num_objects
+        self.kinds = kinds
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return scene_row(self.scene_seed(index), self.split, self.num_negatives, self.image_size)
+        return scene_row(
+            self.scene_seed(index),
+            self.split,
+            self.num_negatives,
+            self.image_size,
+            num_objects=self.num_objects,
+            kinds=self.kinds,
+        )

@@ -4,10 +4,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "heart", "ring")
-COLOURS = ("red", "green", "blue", "yellow", "purple", "pink", "cyan", "black")
+from .glyphs import GLYPHS, NOUNS
+
+COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "pink", "black")
 SIZES = ("small", "large")
-PATTERNS = ("solid", "striped", "dotted")
 SPLITS = ("train", "validation", "test")
 
 # Direction of the first object, seen from the second. y grows downwards.
@@ -17,21 +17,24 @@ RELATIONS = tuple(DIRECTIONS)
 # Direction of each side of the image, seen from its middle.
 PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 
-# One shape per colour and one colour per shape (3 and 8 are coprime), so both stay uniform in the training scenes.
-HELD_OUT = frozenset((colour, SHAPES[(3 * index + 1) % len(SHAPES)]) for index, colour in enumerate(COLOURS))
+# One colour per noun and as many nouns per colour, so both stay uniform in the training scenes.
+HELD_OUT = frozenset((COLOURS[index % len(COLOURS)], noun) for index, noun in enumerate(NOUNS))
 
 MAX_OBJECTS = 4
-NUM_OBJECTS_WEIGHTS = (0.20, 0.35, 0.33, 0.12)
+NUM_OBJECTS_WEIGHTS = (0.28, 0.40, 0.24, 0.08)
 
-# Half the side of an object's box, in units of the image side.
-RADII = {"small": (0.12, 0.14), "large": (0.18, 0.20)}
-CROWDED_SCALE = 0.82  # four objects need room; a large one still exceeds every small one (0.148 > 0.14)
+# Half the longer side of an object's box, in units of the image side.
+RADII = {"small": (0.125, 0.15), "large": (0.185, 0.21)}
+CROWDED_SCALE = 0.85  # four objects need room; a large one still exceeds every small one (0.157 > 0.15)
 GAP = 0.02
+TINT = 18  # an object's red, green and blue differ from those of its colour by at most this much, of 255
+BACKGROUND = (180, 250)  # range of the mean of red, green and blue
+BACKGROUND_TINT = 15
 
 # Along each axis two centres are either aligned or well apart, never in between, so no relation is ambiguous.
 ALIGNED = 0.05
 MARGIN = 0.18
-OFF_CENTRE = 0.12  # an object that is nearer to the middle lies at no side
+OFF_CENTRE = 0.08  # an object that is nearer to the middle lies at no side
 
 PixelBox = tuple[int, int, int, int]
 
@@ -41,37 +44,43 @@ class SceneObject:
     """One object of a scene: its attributes and its place.
 
     Args:
-        shape (`str`): One of `SHAPES`.
+        noun (`str`): One of `NOUNS`.
         colour (`str`): One of `COLOURS`.
         size (`str`): One of `SIZES`.
-        pattern (`str`): One of `PATTERNS`.
         centre (`tuple[float, float]`): (x, y) in [0, 1], y downwards.
-        radius (`float`): Half the side of the object's box, in units of the image side.
+        radius (`float`): Half the longer side of the object's box, in units of the image side.
+        tint (`tuple[int, int, int]`): Differences from the red, green and blue of its colour, at most `TINT` each.
     """
 
-    shape: str
+    noun: str
     colour: str
     size: str
-    pattern: str
     centre: tuple[float, float]
     radius: float
+    tint: tuple[int, int, int] = (0, 0, 0)
 
     def box(self, image_size: int) -> PixelBox:
         """Return (left, top, right, bottom) in pixels, the far edges excluded. It is exactly the area drawn."""
-        side = max(1, round(2 * self.radius * image_size))
-        left, top = (round((centre - self.radius) * image_size) for centre in self.centre)
-        left, top = (min(max(corner, 0), image_size - side) for corner in (left, top))
-        return left, top, left + side, top + side
+        glyph, side = GLYPHS[self.noun], 2 * self.radius * image_size
+        width, height = max(1, round(side * glyph.width)), max(1, round(side * glyph.height))
+        left = min(max(round(self.centre[0] * image_size - width / 2), 0), image_size - width)
+        top = min(max(round(self.centre[1] * image_size - height / 2), 0), image_size - height)
+        return left, top, left + width, top + height
 
     @property
     def phrase(self) -> str:
-        """The full noun phrase, such as "a large striped red circle"."""
-        return f"a {self.size} {self.pattern} {self.colour} {self.shape}"
+        """The full noun phrase, such as "a large red cat"."""
+        return with_article(f"{self.size} {self.colour} {self.noun}")
+
+
+def with_article(words: str) -> str:
+    """Put the indefinite article before words of this world: "a cat", "an orange cat"."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One to four objects on a plain background. Shapes and colours are distinct within a scene.
+    """One to four objects on a plain background. Nouns and colours are distinct within a scene.
 
     Args:
         objects (`tuple[SceneObject, ...]`): The objects, in random order.
@@ -105,8 +114,8 @@ class Scene:
 
     @property
     def held_out(self) -> bool:
-        """Whether the scene contains a colour-shape combination that training never shows."""
-        return any((item.colour, item.shape) in HELD_OUT for item in self.objects)
+        """Whether the scene contains a colour-noun combination that training never shows."""
+        return any((item.colour, item.noun) in HELD_OUT for item in self.objects)
 
 
 def related(first: SceneObject, name: str, second: SceneObject) -> bool:
@@ -117,10 +126,10 @@ def related(first: SceneObject, name: str, second: SceneObject) -> bool:
     return along_x * distance_x + along_y * distance_y >= MARGIN
 
 
-def located(item: SceneObject, place: str) -> bool:
-    """Return whether the object's centre lies towards a side of the image, at least `OFF_CENTRE` from the middle."""
+def located(item: SceneObject, place: str, off_centre: float = OFF_CENTRE) -> bool:
+    """Return whether the object's centre lies towards a side of the image, at least `off_centre` from the middle."""
     along_x, along_y = PLACES[place]
-    return along_x * (item.centre[0] - 0.5) + along_y * (item.centre[1] - 0.5) >= OFF_CENTRE
+    return along_x * (item.centre[0] - 0.5) + along_y * (item.centre[1] - 0.5) >= off_centre
 
 
 def radius_range(size: str, num_objects: int) -> tuple[float, float]:
@@ -158,10 +167,10 @@ def _centres(radii: Sequence[float], rng: random.Random) -> list[tuple[float, fl
 
 
 def place_objects(pairs: Sequence[tuple[str, str]], rng: random.Random, seed: int) -> Scene:
-    """Give each (colour, shape) pair a size, a pattern and a place.
+    """Give each (colour, noun) pair a size, a tint and a place.
 
     Args:
-        pairs (`Sequence[tuple[str, str]]`): One (colour, shape) per object, with distinct colours and shapes.
+        pairs (`Sequence[tuple[str, str]]`): One (colour, noun) per object, with distinct colours and nouns.
         rng (`random.Random`): Random generator, advanced in place.
         seed (`int`): Seed to record in the scene.
 
@@ -171,20 +180,26 @@ def place_objects(pairs: Sequence[tuple[str, str]], rng: random.Random, seed: in
     sizes = [rng.choice(SIZES) for _ in pairs]
     radii = [rng.uniform(*radius_range(size, len(pairs))) for size in sizes]
     centres = _centres(radii, rng)
-    grey = rng.randint(205, 245)
-    red, green, blue = (grey + rng.randint(-8, 8) for _ in range(3))
+    grey = rng.randint(*BACKGROUND)
     objects = tuple(
-        SceneObject(shape, colour, size, rng.choice(PATTERNS), centre, radius)
-        for (colour, shape), size, centre, radius in zip(pairs, sizes, centres, radii, strict=True)
+        SceneObject(noun, colour, size, centre, radius, _tint(TINT, rng))
+        for (colour, noun), size, centre, radius in zip(pairs, sizes, centres, radii, strict=True)
     )
+    red, green, blue = (min(grey + shift, 255) for shift in _tint(BACKGROUND_TINT, rng))
     return Scene(objects, (red, green, blue), seed)
+
+
+def _tint(most: int, rng: random.Random) -> tuple[int, int, int]:
+    """Draw differences of red, green and blue, from -most to +most."""
+    red, green, blue = (int((2 * most + 1) * rng.random()) - most for _ in range(3))
+    return red, green, blue
 
 
 def generate_scene(seed: int, num_objects: int | None = None, split: str = "train") -> Scene:
     """Generate a scene as a pure function of its arguments.
 
     Scenes of "train" and "validation" contain no combination of `HELD_OUT`; scenes of "test" contain at least one.
-    Apart from that, colours and shapes are uniform. Splits use different random streams, so equal seeds of two splits
+    Apart from that, colours and nouns are uniform. Splits use different random streams, so equal seeds of two splits
     give unrelated scenes.
 
     Args:
@@ -193,18 +208,18 @@ def generate_scene(seed: int, num_objects: int | None = None, split: str = "trai
         split (`str`): One of `SPLITS`.
 
     Returns:
-        `Scene`: A scene with distinct shapes, distinct colours and no overlap.
+        `Scene`: A scene with distinct nouns, distinct colours and no overlap.
 
     Raises:
         ValueError: If `split` or `num_objects` is not accepted.
 
     Example:
 
-        >>> scene = generate_scene(3)
+        >>> scene = generate_scene(13)
         >>> scene.entities(image_size=64)
-        [('a small solid pink square', (13, 10, 28, 25)), ('a small solid green diamond', (39, 32, 54, 47))]
+        [('a large red umbrella', (35, 34, 59, 56)), ('a large yellow heart', (18, 4, 41, 28))]
         >>> scene.relations()
-        [(0, 'left of', 1), (0, 'above', 1), (1, 'right of', 0), (1, 'below', 0)]
+        [(0, 'right of', 1), (0, 'below', 1), (1, 'left of', 0), (1, 'above', 0)]
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; accepted: {', '.join(SPLITS)}")
@@ -214,6 +229,6 @@ def generate_scene(seed: int, num_objects: int | None = None, split: str = "trai
     if num_objects is None:
         (num_objects,) = rng.choices(range(1, MAX_OBJECTS + 1), NUM_OBJECTS_WEIGHTS)
     while True:
-        pairs = list(zip(rng.sample(COLOURS, num_objects), rng.sample(SHAPES, num_objects), strict=True))
+        pairs = list(zip(rng.sample(COLOURS, num_objects), rng.sample(NOUNS, num_objects), strict=True))
         if (split == "test") != HELD_OUT.isdisjoint(pairs):
             return place_objects(pairs, rng, seed)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from typing import NamedTuple
 
-from .captions import Caption, Mention, Statement, find, full_caption, holds
+from .captions import Caption, Mention, Statement, clearly_false, find, full_caption, holds, paraphrase
+from .glyphs import NOUNS
 from .graph import (
     COLOURS,
     DIRECTIONS,
     HELD_OUT,
     MAX_OBJECTS,
-    SHAPES,
+    PLACES,
     Scene,
     SceneObject,
     clearly_apart,
@@ -31,14 +32,19 @@ class CompositionItem:
         scene (`Scene`): The scene to draw.
         caption (`str`): True of the scene.
         negative (`str`): False of the scene.
+        paraphrase (`str`): Says the same as the caption in other words.
         kind (`str`): One of `NEGATIVE_KINDS`.
+        changed (`str`): The part of the caption that the negative changes: "noun", "colour", "size", "place" or
+            "relation". An exchange of two objects over a relation or over two places counts as a change of those.
         pair (`int`): Number of the pair. The other item with this number has the same two captions, exchanged.
     """
 
     scene: Scene
     caption: str
     negative: str
+    paraphrase: str
     kind: str
+    changed: str
     pair: int
 
 
@@ -53,7 +59,7 @@ class ZeroShotLabel(NamedTuple):
     """A class of the zero-shot benchmark. `held_out` is true if training never shows it."""
 
     colour: str
-    shape: str
+    noun: str
     prompt: str
     held_out: bool
 
@@ -90,15 +96,18 @@ def _contrast(scene: Scene, kind: str, rng: random.Random) -> tuple[Caption, Cap
     return None if false is None else (caption._replace(statement=true), caption._replace(statement=false))
 
 
-def _turned(item: SceneObject, before: str, after: str) -> SceneObject:
-    """Mirror or transpose the object's place so that the relation `before` between any two objects becomes `after`."""
+def _turned(item: SceneObject, before: tuple[int, int], after: tuple[int, int]) -> SceneObject:
+    """Reflect the object's place, so that what lay in one direction lies in the other, and the other way round."""
     x, y = item.centre
-    (from_x, from_y), (to_x, to_y) = DIRECTIONS[before], DIRECTIONS[after]
-    if (from_x == 0) != (to_x == 0):
-        x, y = y, x
-    if from_x + from_y != to_x + to_y:
-        x, y = (x, 1 - y) if to_x == 0 else (1 - x, y)
-    return replace(item, centre=(x, y))
+    if sum(before) == sum(after):
+        centre = y, x
+    elif before[0] == after[0]:
+        centre = x, 1 - y
+    elif before[1] == after[1]:
+        centre = 1 - x, y
+    else:
+        centre = 1 - y, 1 - x
+    return replace(item, centre=centre)
 
 
 def _resized(item: SceneObject, size: str, num_objects: int) -> SceneObject:
@@ -109,18 +118,19 @@ def _resized(item: SceneObject, size: str, num_objects: int) -> SceneObject:
     return replace(item, size=size, radius=radius)
 
 
-def _repainted(item: SceneObject, mention: Mention, num_objects: int) -> SceneObject:
-    """Give the object the attributes of a mention, and keep its others."""
-    if mention.size not in (None, item.size):
-        item = _resized(item, mention.size, num_objects)
-    said = {name: value for name, value in mention._asdict().items() if value is not None}
-    return replace(item, **said)
+def _repainted(item: SceneObject, old: Mention, new: Mention, num_objects: int) -> SceneObject:
+    """Change the object that a mention describes so that another mention describes it; what neither says stays."""
+    if new.size not in (None, item.size):
+        item = _resized(item, new.size, num_objects)
+    if old.place and new.place and old.place != new.place:
+        item = _turned(item, PLACES[old.place], PLACES[new.place])
+    return replace(item, noun=new.noun, colour=new.colour or item.colour)
 
 
 def _is_scene(objects: tuple[SceneObject, ...]) -> bool:
     """Return whether the objects form a valid scene: distinct, inside the image, clearly apart."""
     return (
-        len({item.shape for item in objects}) == len({item.colour for item in objects}) == len(objects)
+        len({item.noun for item in objects}) == len({item.colour for item in objects}) == len(objects)
         and all(item.radius <= centre <= 1 - item.radius for item in objects for centre in item.centre)
         and all(clearly_apart(a.centre, b.centre, a.radius + b.radius) for a, b in combinations(objects, 2))
     )
@@ -130,16 +140,16 @@ def _counterpart(scene: Scene, true: Statement, false: Statement) -> Scene | Non
     """Change the scene as little as possible so that the two statements exchange their truth, or return None."""
     objects: tuple[SceneObject, ...]
     if true.relation is not None and false.relation is not None and true.relation != false.relation:
-        objects = tuple(_turned(item, true.relation, false.relation) for item in scene.objects)
+        objects = tuple(_turned(item, DIRECTIONS[true.relation], DIRECTIONS[false.relation]) for item in scene.objects)
     else:
         pairs = zip(true.mentions, false.mentions, strict=True)
-        wanted = {item.shape: new for old, new in pairs if (item := find(scene, old)) is not None}
+        wanted = {item.noun: (old, new) for old, new in pairs if (item := find(scene, old)) is not None}
         objects = tuple(
-            _repainted(item, wanted[item.shape], len(scene.objects)) if item.shape in wanted else item
+            _repainted(item, *wanted[item.noun], len(scene.objects)) if item.noun in wanted else item
             for item in scene.objects
         )
     other = replace(scene, objects=objects)
-    return other if _is_scene(objects) and holds(other, false) and not holds(other, true) else None
+    return other if _is_scene(objects) and holds(other, false) and clearly_false(other, true) else None
 
 
 def _pairs(kind: str, split: str, rng: random.Random) -> Iterator[tuple[CompositionItem, CompositionItem]]:
@@ -154,13 +164,25 @@ def _pairs(kind: str, split: str, rng: random.Random) -> Iterator[tuple[Composit
         other = _counterpart(scene, true.statement, false.statement)
         if other is None:
             continue
+        changed = changed_part(true.statement, false.statement)
         pair = [
-            CompositionItem(scene, true.text, false.text, kind, number),
-            CompositionItem(other, false.text, true.text, kind, number),
+            CompositionItem(drawn, told.text, untrue.text, paraphrase(told, rng).text, kind, changed, number)
+            for drawn, told, untrue in ((scene, true, false), (other, false, true))
         ]
         rng.shuffle(pair)
         yield pair[0], pair[1]
         number += 1
+
+
+def changed_part(true: Statement, false: Statement) -> str:
+    """Name the part of a statement that a negative of it changes; see `CompositionItem`."""
+    if true.relation != false.relation:
+        return "relation"
+    old, new = next((old, new) for old, new in zip(true.mentions, false.mentions, strict=True) if old != new)
+    same_nouns = {mention.noun for mention in true.mentions} == {mention.noun for mention in false.mentions}
+    if same_nouns and old.noun != new.noun and old.colour != new.colour:
+        return "place" if old.place else "relation"
+    return next(name for name in ("noun", "colour", "size", "place") if getattr(old, name) != getattr(new, name))
 
 
 def composition_items(kind: str, count: int, split: str = "test", seed: int = 0) -> list[CompositionItem]:
@@ -216,11 +238,11 @@ def retrieval_items(count: int, split: str = "test", seed: int = 0) -> list[Retr
 
 
 def zero_shot_labels() -> list[ZeroShotLabel]:
-    """Return every colour-shape pair as a class, with a prompt such as "a red circle"."""
+    """Return every colour-noun pair as a class, with a prompt such as "a red cat"."""
     return [
-        ZeroShotLabel(colour, shape, f"a {colour} {shape}", (colour, shape) in HELD_OUT)
+        ZeroShotLabel(colour, noun, Mention(noun, colour=colour).phrase, (colour, noun) in HELD_OUT)
         for colour in COLOURS
-        for shape in SHAPES
+        for noun in NOUNS
     ]
 
 
@@ -228,7 +250,7 @@ def zero_shot_items(count: int, seed: int = 0) -> list[ZeroShotItem]:
     """Return scenes of one object each, with the classes of `zero_shot_labels()` in turn.
 
     Args:
-        count (`int`): Number of items. Multiples of 64 keep the classes balanced.
+        count (`int`): Number of items. Multiples of 320 keep the classes balanced.
         seed (`int`): Seed of the items.
 
     Returns:

@@ -4,10 +4,11 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from .captions import ATTRIBUTES, Caption, Mention, Statement, find, holds
-from .graph import COLOURS, MAX_OBJECTS, PATTERNS, RELATIONS, SHAPES, SIZES, Scene
+from .captions import ATTRIBUTES, Caption, Mention, Statement, clearly_false, find
+from .glyphs import NOUNS
+from .graph import COLOURS, MAX_OBJECTS, PLACES, RELATIONS, SIZES, Scene
 
-VALUES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "pattern": PATTERNS}
+VALUES = {"noun": NOUNS, "colour": COLOURS, "size": SIZES}
 
 
 def _shuffled(options: Iterable, rng: random.Random) -> list:
@@ -23,8 +24,8 @@ def rewritten(statement: Statement, changes: dict[int, Mention]) -> Statement:
 
 
 def _unsaid(statement: Statement, attribute: str) -> list[str]:
-    """Return the values that a mention may take. Shapes and colours are distinct in a scene, so also in a statement."""
-    if attribute in ("size", "pattern"):
+    """Return the values that a mention may take. Nouns and colours are distinct in a scene, so also in a statement."""
+    if attribute == "size":
         return list(VALUES[attribute])
     said = {getattr(mention, attribute) for mention in statement.mentions}
     return [value for value in VALUES[attribute] if value not in said]
@@ -53,8 +54,8 @@ def attribute_slots(statement: Statement, said: bool) -> list[tuple[int, str]]:
 
 
 def _replace_object(scene: Scene, statement: Statement, rng: random.Random) -> Iterator[Statement]:
-    """Name another shape."""
-    return changes_of(scene, statement, [(index, "shape") for index in range(len(statement.mentions))], rng)
+    """Name another noun."""
+    return changes_of(scene, statement, [(index, "noun") for index in range(len(statement.mentions))], rng)
 
 
 def _replace_attribute(scene: Scene, statement: Statement, rng: random.Random) -> Iterator[Statement]:
@@ -68,21 +69,24 @@ def _add_attribute(scene: Scene, statement: Statement, rng: random.Random) -> It
 
 
 def _replace_relation(scene: Scene, statement: Statement, rng: random.Random) -> Iterator[Statement]:
-    """State another direction."""
+    """State another direction, or another place of one of the objects."""
     if statement.relation is not None:
         for relation in _shuffled(RELATIONS, rng):
             yield statement._replace(relation=relation)
+    placed = [(index, place) for index, mention in enumerate(statement.mentions) if mention.place for place in PLACES]
+    for index, place in _shuffled(placed, rng):
+        yield rewritten(statement, {index: statement.mentions[index]._replace(place=place)})
 
 
 def _swap_object(scene: Scene, statement: Statement, rng: random.Random) -> Iterator[Statement]:
-    """Exchange the two sides of the relation, or the nouns of two mentions while their attributes stay."""
+    """Exchange the nouns of two mentions while their attributes stay, or two objects over a relation or two places."""
     mentions = statement.mentions
-    swaps = [
-        {i: mentions[i]._replace(shape=mentions[j].shape), j: mentions[j]._replace(shape=mentions[i].shape)}
-        for i, j in combinations(range(len(mentions)), 2)
-    ]
-    if statement.relation is not None:
-        swaps.append({0: mentions[1], 1: mentions[0]})
+    swaps = []
+    for i, j in combinations(range(len(mentions)), 2):
+        first, second = mentions[i], mentions[j]
+        swaps.append({i: first._replace(noun=second.noun), j: second._replace(noun=first.noun)})
+        if first.place != second.place or (statement.relation is not None and (i, j) == (0, 1)):
+            swaps.append({i: second._replace(place=first.place), j: first._replace(place=second.place)})
     for swap in _shuffled(swaps, rng):
         yield rewritten(statement, swap)
 
@@ -112,10 +116,11 @@ def _add_object(scene: Scene, statement: Statement, rng: random.Random) -> Itera
 
 
 def with_foil(statement: Statement, like: Mention, rng: random.Random) -> Iterator[Statement]:
-    """Append a random mention that states the same attributes as `like`. It may be true by chance."""
-    for shape in _shuffled(_unsaid(statement, "shape"), rng):
+    """Append a random mention of another noun that states the same attributes as `like`. It may be true by chance."""
+    for noun in _shuffled((noun for noun in _unsaid(statement, "noun") if noun != like.noun), rng):
         attributes = {name: rng.choice(_unsaid(statement, name)) for name in ATTRIBUTES if getattr(like, name)}
-        yield statement._replace(mentions=(*statement.mentions, Mention(shape, **attributes)))
+        place = rng.choice(list(PLACES)) if like.place else None
+        yield statement._replace(mentions=(*statement.mentions, Mention(noun, place=place, **attributes)))
 
 
 _EDITS: dict[str, Callable[[Scene, Statement, random.Random], Iterator[Statement]]] = {
@@ -131,13 +136,13 @@ NEGATIVE_KINDS = tuple(_EDITS)
 
 
 def first_false(scene: Scene, candidates: Iterator[Statement]) -> Statement | None:
-    """Return the first candidate that is false of the scene and could be true of a training scene.
+    """Return the first candidate that is clearly false of the scene and could be true of a training scene.
 
     A held-out combination is mentioned only if the scene has one too. Otherwise it would mark a caption as false.
     """
     for candidate in candidates:
         foreign = not scene.held_out and any(mention.held_out for mention in candidate.mentions)
-        if not foreign and not holds(scene, candidate):
+        if not foreign and clearly_false(scene, candidate):
             return candidate
     return None
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
 
-from .captions import RELATION_WORDINGS
-from .graph import COLOURS, HELD_OUT, PATTERNS, RELATIONS, SHAPES, Scene, SceneObject, related
+from .captions import AXES, PLACE_WORDINGS, RELATION_WORDINGS, Mention
+from .glyphs import NOUNS
+from .graph import COLOURS, HELD_OUT, RELATIONS, SIZES, Scene, SceneObject, located, related
 
-PAIRS = tuple(product(COLOURS, SHAPES))
+PAIRS = tuple(product(COLOURS, NOUNS))
 NUMBERS = ("zero", "one", "two", "three", "four")
 
 
@@ -21,24 +22,40 @@ class Question(NamedTuple):
 
 
 def _definite(item: SceneObject) -> str:
-    """Return a definite phrase, such as "the red circle"."""
-    return f"the {item.colour} {item.shape}"
+    """Return a definite phrase, such as "the red cat"."""
+    return f"the {item.colour} {item.noun}"
 
 
 def _colour(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Ask for the colour of a shape."""
+    """Ask for the colour of a thing."""
     item = rng.choice(scene.objects)
-    return f"what colour is the {item.shape}?", item.colour
+    return f"what colour is the {item.noun}?", item.colour
 
 
-def _pattern(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Ask for the pattern of an object."""
+def _object(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """Ask for the thing of a colour."""
     item = rng.choice(scene.objects)
-    return f"is {_definite(item)} solid, striped or dotted?", item.pattern
+    return f"what is {item.colour}?", item.noun
 
 
-def _shape(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
-    """Ask for the one shape that lies in some direction of an object."""
+def _size(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """Ask for the size of an object."""
+    item = rng.choice(scene.objects)
+    return f"is {_definite(item)} small or large?", item.size
+
+
+def _place(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
+    """Ask at which of two opposite sides an object lies."""
+    asked = [(item, axis, place) for item in scene.objects for axis in AXES for place in axis if located(item, place)]
+    if not asked:
+        return None
+    item, axis, answer = rng.choice(asked)
+    sides = " or ".join(PLACE_WORDINGS[place][0] for place in axis)
+    return f"is {_definite(item)} {sides}?", answer
+
+
+def _neighbour(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
+    """Ask for the one thing that lies in some direction of an object."""
     asked = [
         (name, item, there[0])
         for item in scene.objects
@@ -48,7 +65,7 @@ def _shape(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
     if not asked:
         return None
     name, item, answer = rng.choice(asked)
-    return f"what shape is {RELATION_WORDINGS[name][0]} {_definite(item)}?", answer.shape
+    return f"what is {RELATION_WORDINGS[name][0]} {_definite(item)}?", answer.noun
 
 
 def _relation(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
@@ -64,31 +81,33 @@ def _relation(scene: Scene, rng: random.Random) -> tuple[str, str] | None:
 
 
 def _count(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Ask how many objects there are, or how many with a pattern."""
-    pattern = rng.choice((None, *PATTERNS))
-    if pattern is None:
+    """Ask how many objects there are, or how many of a size."""
+    size = rng.choice((None, *SIZES))
+    if size is None:
         return "how many objects are there?", NUMBERS[len(scene.objects)]
-    return f"how many {pattern} objects are there?", NUMBERS[sum(item.pattern == pattern for item in scene.objects)]
+    return f"how many {size} objects are there?", NUMBERS[sum(item.size == size for item in scene.objects)]
 
 
 def _exists(scene: Scene, rng: random.Random) -> tuple[str, str]:
     """Ask whether there is an object. With equal chance there is, or its combination is absent."""
     item = rng.choice(scene.objects)
-    asked, answer = (item.colour, item.shape), rng.choice(("yes", "no"))
+    asked, answer = (item.colour, item.noun), rng.choice(("yes", "no"))
     if answer == "no":
-        present = {(other.colour, other.shape) for other in scene.objects}
+        present = {(other.colour, other.noun) for other in scene.objects}
         # Held out exactly if the present object is: otherwise the words would give the answer away.
         absent = [pair for pair in PAIRS if pair not in present and (pair in HELD_OUT) == (asked in HELD_OUT)]
-        colours, shapes = zip(*present, strict=True)
-        near = [(colour, shape) for colour, shape in absent if colour in colours or shape in shapes]
+        colours, nouns = zip(*present, strict=True)
+        near = [(colour, noun) for colour, noun in absent if colour in colours or noun in nouns]
         asked = rng.choice(near or absent)
-    return f"is there a {asked[0]} {asked[1]}?", answer
+    return f"is there {Mention(asked[1], colour=asked[0]).phrase}?", answer
 
 
 _QUESTIONS: dict[str, Callable[[Scene, random.Random], tuple[str, str] | None]] = {
     "colour": _colour,
-    "pattern": _pattern,
-    "shape": _shape,
+    "object": _object,
+    "size": _size,
+    "place": _place,
+    "neighbour": _neighbour,
     "relation": _relation,
     "count": _count,
     "exists": _exists,
@@ -110,11 +129,11 @@ def questions(scene: Scene, rng: random.Random) -> list[Question]:
     Example:
 
         >>> from compalign.data.scenes import generate_scene
-        >>> for question in questions(generate_scene(3), random.Random(0))[:3]:
+        >>> for question in questions(generate_scene(13), random.Random(0))[:3]:
         ...     print(f"{question.kind}: {question.text} {question.answer}")
-        shape: what shape is to the right of the pink square? diamond
-        colour: what colour is the diamond? green
-        relation: is the pink square to the right of the green diamond? no
+        relation: is the red umbrella above the yellow heart? no
+        neighbour: what is below the yellow heart? umbrella
+        place: is the red umbrella at the top or at the bottom? bottom
     """
     asked = [(ask(scene, rng), kind) for kind, ask in _QUESTIONS.items()]
     found = [Question(*question, kind) for question, kind in asked if question is not None]

@@ -7,7 +7,7 @@ from .choice import CaptionChoice, ChoiceItem
 from .coco_retrieval import CocoRetrieval, CocoVal2017Retrieval, Flickr30kRetrieval
 from .crepe import CrepeProductivity, CrepeSystematicity
 from .retrieval import Retrieval
-from .scene_composition import SceneComposition
+from .scene_composition import SceneComposition, SceneParaphrases
 from .scene_questions import SceneQuestions
 from .scene_retrieval import SceneRetrieval
 from .scene_zero_shot import SceneZeroShot
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
     benchmark.name: benchmark
     for benchmark in (
         SceneComposition,
+        SceneParaphrases,
         SceneZeroShot,
         SceneRetrieval,
         SceneQuestions,
@@ -66,6 +67,7 @@ __all__ = [
     "Flickr30kRetrieval",
     "Retrieval",
     "SceneComposition",
+    "SceneParaphrases",
     "SceneQuestions",
     "SceneRetrieval",
     "SceneZeroShot",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...data.images import file_name
 from ..results import Ability, Score
 
 
@@ -71,3 +72,8 @@ class Benchmark(ABC):
             `tuple[dict[str, Score], list[dict]]`: the metrics by name, and one row per item or query, from which the
             metrics can be computed again.
         """
+
+
+def grouped_file_names(benchmark: Benchmark) -> list[list[str | None]]:
+    """Name the files of the images of each group; `None` stands for an image in memory."""
+    return [[file_name(benchmark.images[place]) for place in group] for group in benchmark.image_groups]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ...data.images import file_name
 from ..blind.text import blind_baselines
 from ..metrics import as_scores, bootstrap_interval, caption_choice
 from ..results import Score
@@ -73,6 +74,7 @@ class CaptionChoice(Benchmark):
 
     Attributes:
         families (mapping of `str` to `Tree`): Averages to form; they leave out kinds without items.
+        true_captions (`int`): Number of true captions of an item, which come first.
         missing_images (`list[str]`): Names of the images that were not found.
 
     Raises:
@@ -81,6 +83,7 @@ class CaptionChoice(Benchmark):
 
     ability = "composition"
     families: ClassVar[Mapping[str, Tree]]
+    true_captions: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -140,6 +143,7 @@ class CaptionChoice(Benchmark):
             {
                 "kind": item.kind,
                 "item": item.key,
+                "image": file_name(item.image),
                 "captions": item.captions,
                 "scores": row.tolist(),
                 "correct": bool(hit),

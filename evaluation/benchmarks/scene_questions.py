@@ -18,7 +18,7 @@ TRAINING_SCENES = 500  # scenes whose answers are counted for the blind baseline
 class SceneQuestions(Benchmark):
     """Answer questions about a scene in words: an answer is right if greedy decoding gives the expected word.
 
-    Schema: `Question(text, answer, kind)` about a scene whose combinations of attribute and shape training never shows.
+    Schema: `Question(text, answer, kind)` about a scene whose combinations of colour and noun training never shows.
     Metrics: the accuracy of each kind, `all_micro` over questions and `all_macro` over kinds; intervals resample whole
     scenes. The blind baseline gives the most frequent answer of the question's kind in the training split. Chance is a
     random guess among the answers of the kind.

@@ -11,16 +11,16 @@ from .zero_shot import ZeroShotClassification
 
 
 class SceneZeroShot(ZeroShotClassification):
-    """Classify the object in the image among 64 pairs of colour and shape.
+    """Classify the object in the image among 320 pairs of colour and noun.
 
-    Schema: `ZeroShotItem(scene, label)`, with the prompts of `zero_shot_labels()`, such as "a red circle". Metrics:
+    Schema: `ZeroShotItem(scene, label)`, with the prompts of `zero_shot_labels()`, such as "a red cat". Metrics:
     `top1`; `mean_per_class`; and `seen` and `held_out`, top-1 over the images whose combination training shows and
     over the others, always among all classes.
 
     Source: generated, see `compalign.data.scenes`. Licence: that of compalign.
 
     Args:
-        count (`int`): Number of images; multiples of 64 keep the classes balanced.
+        count (`int`): Number of images; multiples of 320 keep the classes balanced.
         image_size (`int`): Side of the drawn image, in pixels.
         seed (`int`): Seed of the items.
 
@@ -32,7 +32,7 @@ class SceneZeroShot(ZeroShotClassification):
     suite = "Generated scenes"
     columns: ClassVar[dict[str, str]] = {"top1": "zero-shot"}
 
-    def __init__(self, count: int = 512, image_size: int = 64, seed: int = 0):
+    def __init__(self, count: int = 640, image_size: int = 64, seed: int = 0):
         items = zero_shot_items(count, seed=seed)
         self.classes = zero_shot_labels()
         super().__init__(

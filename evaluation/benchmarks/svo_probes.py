@@ -9,7 +9,7 @@ import numpy as np
 from ...data.readers.sources import find_column, read_source
 from ..metrics import as_scores
 from ..results import Score
-from .base import Benchmark
+from .base import Benchmark, grouped_file_names
 from .choice import score_choices, strictly_correct
 from .coverage import find_images
 
@@ -81,9 +81,15 @@ class SvoProbes(Benchmark):
         clusters = np.array(self.sentences)
         metrics = score_choices(options, {}, self.kinds, clusters, self.families, chance=1 / 2)
         rows = [
-            {"kind": str(kind), "sentence": sentence, "scores": row.tolist(), "correct": bool(hit)}
-            for kind, sentence, row, hit in zip(
-                self.kinds, self.sentences, options, strictly_correct(options), strict=True
+            {
+                "kind": str(kind),
+                "images": images,
+                "sentence": sentence,
+                "scores": row.tolist(),
+                "correct": bool(hit),
+            }
+            for kind, images, sentence, row, hit in zip(
+                self.kinds, grouped_file_names(self), self.sentences, options, strictly_correct(options), strict=True
             )
         ]
         return metrics, rows

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..metrics import bootstrap_interval, winoground_hits
 from ..results import Score
-from .base import Benchmark
+from .base import Benchmark, grouped_file_names
 from .coverage import find_images
 from .records import check_sizes, read_records
 
@@ -90,8 +90,11 @@ class Winoground(Benchmark):
             for test in CHANCE
         }
         rows = [
-            {"item": key, "tag": str(tag), "scores": row.tolist()} | {test: bool(hits[test][k]) for test in CHANCE}
-            for k, (key, tag, row) in enumerate(zip(self.keys, self.tags, scores, strict=True))
+            {"item": key, "tag": str(tag), "images": images, "scores": row.tolist()}
+            | {test: bool(hits[test][k]) for test in CHANCE}
+            for k, (key, tag, images, row) in enumerate(
+                zip(self.keys, self.tags, grouped_file_names(self), scores, strict=True)
+            )
         ]
         return metrics, rows
 

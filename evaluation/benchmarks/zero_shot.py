@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...data.images import file_name
 from ..metrics import bootstrap_interval, mean_per_group, zero_shot_hits
 from ..results import Score
 from .base import Benchmark
@@ -80,8 +81,16 @@ class ZeroShotClassification(Benchmark):
             ),
         }
         rows = [
-            {"label": self.class_names[label], "chosen": self.class_names[chosen], "correct": bool(hit)}
-            for label, chosen, hit in zip(self.labels, similarity.argmax(axis=1), hits, strict=True)
+            {
+                "image": file_name(image),
+                "label": self.class_names[label],
+                "chosen": self.class_names[chosen],
+                "scores": [float(own[label]), float(own[chosen])],
+                "correct": bool(hit),
+            }
+            for image, label, chosen, own, hit in zip(
+                self.images, self.labels, similarity.argmax(axis=1), similarity, hits, strict=True
+            )
         ]
         return metrics, rows
 

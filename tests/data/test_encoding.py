@@ -19,7 +19,7 @@ from compalign.data.features.store import Features
 from compalign.data.images import ImageCrop, UnreadableImage
 from compalign.data.tokenization import train_clip_tokenizer
 
-TEXTS = [" ".join(["red circle"] * (1 + number % 5)) + f" {number}" for number in range(11)]
+TEXTS = [" ".join(["red cat"] * (1 + number % 5)) + f" {number}" for number in range(11)]
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from transformers import AlignConfig, AutoTokenizer, CLIPConfig, CLIPTextConfig,
 
 from compalign.data.tokenization import caption_padding, clip_tokenizer_from_bpe, train_clip_tokenizer
 
-CORPUS = ["a red dog left of a blue cat", "a green star above a red circle"]
+CORPUS = ["a red dog left of a blue cat", "a green star above a red cat"]
 
 
 @pytest.fixture(scope="module")
