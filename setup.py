@@ -28,6 +28,7 @@ FOLDERS = {
     "compalign.evaluation.benchmarks": "evaluation/benchmarks",
     "compalign.evaluation.blind": "evaluation/blind",
     "compalign.evaluation.beside": "evaluation/beside",
+    "compalign.evaluation.gallery": "evaluation/gallery",
     "compalign.evaluation.metric_modules": "evaluation/metric_modules",
     "compalign.hub_cards": "hub_cards",
     "compalign.scripts": "scripts",
@@ -106,6 +107,7 @@ setup(
         "compalign.data.negatives": ["*.json"],
         "compalign.evaluation.beside": ["*.json"],
         "compalign.evaluation.benchmarks": ["*.json"],
+        "compalign.evaluation.gallery": ["*.html", "*.css", "*.js"],
         # The other released models are for the Hub; no command needs them.
         "compalign.hub_cards": ["*.md", "*.yaml", "released/scenes_base/*", "space/*"],
         "compalign.trainers": ["templates/*.jinja"],

@@ -14,6 +14,7 @@ from .benchmarks import CrepeSystematicity as CrepeSystematicity
 from .benchmarks import Flickr30kRetrieval as Flickr30kRetrieval
 from .benchmarks import Retrieval as Retrieval
 from .benchmarks import SceneComposition as SceneComposition
+from .benchmarks import SceneParaphrases as SceneParaphrases
 from .benchmarks import SceneQuestions as SceneQuestions
 from .benchmarks import SceneRetrieval as SceneRetrieval
 from .benchmarks import SceneZeroShot as SceneZeroShot
@@ -45,6 +46,7 @@ from .contamination import Overlap as Overlap
 from .contamination import check_contamination as check_contamination
 from .contamination import find_overlap as find_overlap
 from .evaluator import evaluate_model as evaluate_model
+from .gallery.document import write_report as write_report
 from .metrics import bootstrap_interval as bootstrap_interval
 from .metrics import caption_choice as caption_choice
 from .metrics import mean_per_group as mean_per_group

@@ -3,11 +3,22 @@
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .results import BenchmarkResult, Results, Score
+from .columns import (
+    Column,
+    baseline_names,
+    check_comparable,
+    columns_of,
+    first_benchmark,
+    percent,
+    suite_columns,
+    suite_notes,
+    suites_of,
+)
+from .results import Results, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,19 +30,6 @@ COMPOSITION, RETENTION = "scenes_composition/all_macro", "scenes_zero_shot/top1"
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 MODEL_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 BASELINE_MARKERS = ("D", "^", "v", "s", "P", "X", "p", "h")
-
-
-class _Column(NamedTuple):
-    """A column of a table: the headline and the printed cell of every model."""
-
-    title: str
-    scores: list[Score | None]
-    cells: list[str]
-
-    @property
-    def reference(self) -> Score | None:
-        """The first model's score: chance and blind baselines are the same for all."""
-        return next(filter(None, self.scores), None)
 
 
 def table(results: Sequence[Results]) -> str:
@@ -60,46 +58,22 @@ def table(results: Sequence[Results]) -> str:
         ValueError: If there is no result, two have the same name, or two scored a benchmark on different items.
     """
     check_comparable(results)
-    suites = dict.fromkeys(result.suite for model in results for result in model.benchmarks.values())
-    return "\n\n".join(_suite_table(results, suite) for suite in suites) + "\n"
+    return "\n\n".join(_suite_table(results, suite) for suite in suites_of(results)) + "\n"
 
 
 def _suite_table(results: Sequence[Results], suite: str) -> str:
     """Lay out the table of one suite with its notes."""
-    columns = [column for benchmark in _benchmarks(results, suite) for column in _columns(results, benchmark)]
+    columns = suite_columns(results, suite)
     references = [column.reference for column in columns]
     rows = [["%", *(column.title for column in columns)]]
     rows += [[model.model, *(column.cells[k] for column in columns)] for k, model in enumerate(results)]
-    for name in dict.fromkeys(name for reference in references if reference for name in reference.baselines):
+    for name in baseline_names(columns):
         found = [reference.baselines.get(name, {}) if reference else {} for reference in references]
-        rows.append([f"blind: {name}", *(_percent(baseline.get("half_credit")) for baseline in found)])
-    rows.append(["chance", *(_percent(reference.chance if reference else None) for reference in references)])
+        rows.append([f"blind: {name}", *(percent(baseline.get("half_credit")) for baseline in found)])
+    rows.append(["chance", *(percent(reference.chance if reference else None) for reference in references)])
     return "\n\n".join(
-        [f"### {suite}", markdown(rows), "\n".join(f"- {note}" for note in _notes(results, suite, columns))]
+        [f"### {suite}", markdown(rows), "\n".join(f"- {note}" for note in suite_notes(results, suite, columns))]
     )
-
-
-def _notes(results: Sequence[Results], suite: str, columns: Sequence[_Column]) -> list[str]:
-    """Write the notes that a reader of a table needs."""
-    notes = []
-    if scores := [score for column in columns for score in column.scores if score is not None]:
-        widest = max(max(score.value - score.interval[0], score.interval[1] - score.value) for score in scores)
-        sizes = {score.n for score in scores}
-        notes.append(
-            f"{' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} items or queries per score; "
-            f"95 % bootstrap intervals reach at most {100 * widest:.1f} points to either side."
-        )
-        if ties := [score.tie_rate for score in scores if score.tie_rate is not None]:
-            share = f"at most {100 * max(ties):.2f} % of items"
-            notes.append(f"Ties are misses for models ({share}); blind baselines get half of each tie.")
-    for model in results:
-        activation, truncated = " and ".join(dict.fromkeys(model.activation.values())), model.encoded["texts_truncated"]
-        notes.append(f"{model.model}: activation {activation}, {model.dtype}, {truncated} texts truncated.")
-        notes += [f"{model.model}: {note}." for note in model.notes]
-    for model in results:
-        for name in _benchmarks([model], suite):
-            notes += [f"{model.model}, {name}: {note}." for note in model.benchmarks[name].notes]
-    return notes
 
 
 def plot_results(
@@ -111,8 +85,8 @@ def plot_results(
     """Draw the scores of a composition benchmark, and composition against recognition.
 
     In the first panel bars are models, with 95 % intervals, marks are blind baselines, and the dashed line is chance.
-    The second panel shows the gain in composition and the loss in recognition; it is left out without a recognition
-    benchmark.
+    The second panel shows the gain in composition and the loss in recognition, with an arrow from the first model to
+    each other one; it is left out without a recognition benchmark.
 
     Args:
         results (sequence of `Results`): At least one, at most seven; different names.
@@ -137,11 +111,11 @@ def plot_results(
         raise ValueError(f"{len(results)} results; at most {len(PALETTE)} can have a colour of their own")
     composition = composition or first_benchmark(results, "composition")
     retention = retention or first_benchmark(results, "recognition")
-    columns = [column for column in _columns(results, composition) if column.reference]
+    columns = [column for column in columns_of(results, composition) if column.reference]
     if not columns:
         wanted = f"the benchmark {composition}" if composition else "a composition benchmark"
         raise ValueError(f"no result has {wanted} on enough of its items")
-    kept = [column for column in _columns(results, retention) if column.reference]
+    kept = [column for column in columns_of(results, retention) if column.reference]
     figure = Figure(figsize=(14 if kept else 10, 4.8), layout="constrained", dpi=150)
     panels = figure.subplots(1, 2 if kept else 1, squeeze=False, width_ratios=[2.4, 1] if kept else [1])[0]
     handles = _draw_bars(panels[0], results, columns)
@@ -151,20 +125,6 @@ def plot_results(
     return saved(figure, path)
 
 
-def first_benchmark(results: Sequence[Results], ability: str) -> str | None:
-    """Name the first benchmark of an ability.
-
-    Args:
-        results (sequence of `Results`): Results to search, in their order.
-        ability (`str`): "composition" or "recognition".
-
-    Returns:
-        `str`, or `None` if no result has such a benchmark.
-    """
-    found = (name for model in results for name, result in model.benchmarks.items() if result.ability == ability)
-    return next(found, None)
-
-
 def saved(figure: "Figure", path: str | Path | None) -> "Figure":
     """Save a figure as a PNG file, if a path is given, and return it."""
     if path is not None:
@@ -172,7 +132,7 @@ def saved(figure: "Figure", path: str | Path | None) -> "Figure":
     return figure
 
 
-def _draw_bars(axes: "Axes", results: Sequence[Results], columns: Sequence[_Column]) -> list:
+def _draw_bars(axes: "Axes", results: Sequence[Results], columns: Sequence[Column]) -> list:
     """Draw one group of bars per column, with intervals, blind baselines and chance; return the legend's handles."""
     centres = np.arange(len(columns))
     width = 0.8 / len(results)
@@ -219,8 +179,9 @@ def _draw_bars(axes: "Axes", results: Sequence[Results], columns: Sequence[_Colu
     return handles
 
 
-def _draw_scatter(axes: "Axes", results: Sequence[Results], composition: _Column, retention: _Column) -> None:
-    """Draw one point per model: composition against recognition."""
+def _draw_scatter(axes: "Axes", results: Sequence[Results], composition: Column, retention: Column) -> None:
+    """Draw one point per model, composition against recognition, and an arrow from the first model to each other."""
+    start = retention.scores[0], composition.scores[0]
     for k in range(len(results)):
         x, y = retention.scores[k], composition.scores[k]
         if x is not None and y is not None:
@@ -234,6 +195,13 @@ def _draw_scatter(axes: "Axes", results: Sequence[Results], composition: _Column
                 markersize=9,
                 elinewidth=0.8,
             )
+            if k and start[0] is not None and start[1] is not None:
+                axes.annotate(
+                    "",
+                    xy=(100 * x.value, 100 * y.value),
+                    xytext=(100 * start[0].value, 100 * start[1].value),
+                    arrowprops={"arrowstyle": "-|>", "color": PALETTE[k], "lw": 1.5, "shrinkA": 7, "shrinkB": 7},
+                )
     if composition.reference:
         axes.axhline(100 * composition.reference.chance, color="0.35", ls="--", lw=1)
     axes.margins(0.15)
@@ -245,64 +213,6 @@ def _draw_scatter(axes: "Axes", results: Sequence[Results], composition: _Column
 def error_bar(score: Score) -> np.ndarray:
     """Return the lengths of an error bar in percentage points, of shape (2, 1): below and above the value."""
     return 100 * np.abs(np.array(score.interval) - score.value)[:, None]
-
-
-def _columns(results: Sequence[Results], benchmark: str | None) -> list[_Column]:
-    """Collect the columns of a benchmark over the models; the list is empty if no model has it."""
-    found = [model.benchmarks.get(benchmark) if benchmark else None for model in results]
-    titles = {
-        name: title for result in found if result for name, title in result.columns.items() if name in result.scores
-    }
-    return [
-        _Column(
-            title,
-            [result.headline(name) if result else None for result in found],
-            [headline_cell(result, name) for result in found],
-        )
-        for name, title in titles.items()
-    ]
-
-
-def headline_cell(result: BenchmarkResult | None, name: str) -> str:
-    """Print a score in percent, or a dash without it, followed by the number of items if they are too few."""
-    if result is None:
-        return _percent(None)
-    if result.covered:
-        return _percent(score.value if (score := result.headline(name)) else None)
-    return f"- ({result.n_found:,} of {result.n_listed:,})"
-
-
-def _benchmarks(results: Sequence[Results], suite: str) -> list[str]:
-    """Name the benchmarks of a suite, in the order of their first occurrence."""
-    return list(
-        dict.fromkeys(name for model in results for name, result in model.benchmarks.items() if result.suite == suite)
-    )
-
-
-def check_comparable(results: Sequence[Results]) -> None:
-    """Refuse results with equal names, or of different items.
-
-    Args:
-        results (sequence of `Results`): Results to show side by side.
-
-    Raises:
-        ValueError: If there is no result, two have the same name, or two scored a benchmark on different items.
-    """
-    names = [model.model for model in results]
-    if not results or len(set(names)) < len(names):
-        raise ValueError(f"results of the models {names}; needs at least one model, and different names")
-    hashes: dict[str, dict[str, list[str]]] = {}
-    for model in results:
-        for name, result in model.benchmarks.items():
-            hashes.setdefault(name, {}).setdefault(result.content_hash, []).append(model.model)
-    for name, models in hashes.items():
-        if len(models) > 1:
-            raise ValueError(f"{name} was scored on different items (content hash: models): {models}")
-
-
-def _percent(share: float | None) -> str:
-    """Print a share as a percentage, or a dash without it."""
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

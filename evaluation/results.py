@@ -229,6 +229,9 @@ class Results:
     def rows_to_jsonl(self, path: str | Path) -> None:
         """Write the scores of every item, one JSON object per line.
 
+        A row names the file of its image as `image`, or those of its images as `images`; an image in memory, such as a
+        generated scene, has no file and its name is null.
+
         Args:
             path (`str` or `Path`): File to write, usually `rows.jsonl`.
         """

@@ -7,7 +7,8 @@
 Dual encoders score by cosine, image-text-to-text models by the likelihood of each caption as an answer, and ComAlign by
 its regions and phrases: those of generated scenes are known, those of other images come from --detector. Adapters are
 merged into their base. --blind_language_model gpt2 adds what a language model makes of the captions alone, and
---contamination train.tsv counts and names the items of the benchmarks that a training file holds.
+--contamination train.tsv counts and names the items of the benchmarks that a training file holds. --report adds a page,
+index.html, with the scores and the items, their images and what each model chose.
 """
 
 from collections.abc import Sequence
@@ -80,6 +81,13 @@ class EvaluateArguments(BenchmarkArguments):
     output_dir: str = field(
         default="results", metadata={"help": "Folder of the table, the chart and the results.", "group": "output"}
     )
+    report: bool = field(
+        default=False,
+        metadata={
+            "help": "Also write index.html: the scores and a gallery of the items, as one page that needs no network.",
+            "group": "output",
+        },
+    )
 
 
 def main(arguments: list[str] | None = None) -> "list[Results]":
@@ -96,7 +104,7 @@ def main(arguments: list[str] | None = None) -> "list[Results]":
     if args.contamination is not None:
         benchmarks = [with_contamination(benchmark, args.contamination) for benchmark in benchmarks]
     results = [evaluate(path, benchmarks, args) for path in args.models]
-    report(results, Path(args.output_dir))
+    report(results, Path(args.output_dir), benchmarks if args.report else None)
     return results
 
 
@@ -200,9 +208,16 @@ def with_contamination(benchmark: "Benchmark", training: str) -> "Benchmark":
     return other
 
 
-def report(results: "list[Results]", folder: Path) -> None:
-    """Print the table; write it, the results and the scores of every item of each model, and the chart."""
-    from ..evaluation import plot_results, table
+def report(results: "list[Results]", folder: Path, benchmarks: "Sequence[Benchmark] | None" = None) -> None:
+    """Print the table; write it, the results and the scores of every item of each model, the chart, and a page.
+
+    Args:
+        results (`list[Results]`): Results of the models, with rows.
+        folder (`Path`): Output folder; it is made where it does not exist.
+        benchmarks (sequence of `Benchmark`, *optional*): The benchmarks that the models were evaluated on, for
+            index.html, which shows their images. Default: there is no index.html.
+    """
+    from ..evaluation import plot_results, table, write_report
 
     folder.mkdir(parents=True, exist_ok=True)
     for result in results:
@@ -218,4 +233,7 @@ def report(results: "list[Results]", folder: Path) -> None:
     if compositional:
         plot_results(results, path=folder / "chart.png", composition=compositional[0])
         written = f"chart.png, {written}"
+    if benchmarks is not None:
+        write_report(results, benchmarks, folder / "index.html")
+        written = f"index.html, {written}"
     print(f"Written to {folder}: {written}")

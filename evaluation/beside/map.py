@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from ..report import MODEL_MARKERS, PALETTE, check_comparable, saved
+from ..columns import check_comparable
+from ..report import MODEL_MARKERS, PALETTE, saved
 from ..results import Results
 from .papers import why_incomparable
 

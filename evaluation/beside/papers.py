@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..report import MODEL_MARKERS, PALETTE, check_comparable, headline_cell, markdown, saved
+from ..columns import check_comparable, headline_cell
+from ..report import MODEL_MARKERS, PALETTE, markdown, saved
 from ..results import HEADLINE_COVERAGE, Results
 
 if TYPE_CHECKING:

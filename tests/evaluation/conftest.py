@@ -8,7 +8,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProce
 
 from compalign.data.tokenization import train_clip_tokenizer
 
-CORPUS = ["a large striped red circle above a small blue square", "two dogs and a cat on a sofa, in the sun"]
+CORPUS = ["a large red cat above a small blue heart", "two dogs and a cat on a sofa, in the sun"]
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 

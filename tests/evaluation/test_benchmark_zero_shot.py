@@ -69,14 +69,14 @@ def test_a_class_has_one_prompt_a_template():
 def test_a_class_is_the_normalised_mean_of_its_normalised_prompts(model, processor):
     """Cosines with the class features equal what is computed prompt by prompt, the published way."""
     images, templates = [picture(colour) for colour in COLOURS.values()], ["a {}.", "two {} on a sofa", "the {}"]
-    benchmark = ZeroShotClassification(images, [0, 1, 1], ["dog", "red circle"], templates)
+    benchmark = ZeroShotClassification(images, [0, 1, 1], ["dog", "red cat"], templates)
     encoded = encode_references(model, processor, benchmark.images, benchmark.texts, progress=False)
     scores = encoded.scores(benchmark.image_groups, benchmark.text_groups)[0]  # (classes, images)
     model.eval()
     with torch.no_grad():
         pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
         image_features = normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
-        for k, name in enumerate(["dog", "red circle"]):
+        for k, name in enumerate(["dog", "red cat"]):
             prompts = [processor.tokenizer(template.replace("{}", name), return_tensors="pt") for template in templates]
             features = torch.cat([normalize(model.get_text_features(**p).pooler_output, dim=-1) for p in prompts])
             weight = normalize(features.mean(dim=0), dim=-1)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from annotated import as_groups, touch_images
 
-from compalign.data.scenes import NEGATIVE_KINDS
+from compalign.data.scenes import NEGATIVE_KINDS, composition_items
 from compalign.evaluation import (
     BENCHMARKS,
     CaptionChoice,
     ChoiceItem,
     SceneComposition,
+    SceneParaphrases,
     SceneRetrieval,
     SceneZeroShot,
     SugarCrepe,
@@ -94,29 +95,62 @@ def test_no_blind_baseline_beats_chance_on_scenes():
         assert [baseline["half_credit"] for baseline in score.baselines.values()] == pytest.approx([0.5] * 3)
 
 
-def test_an_odd_count_would_break_a_pair():
+def test_scores_by_the_changed_part_split_those_of_their_kind():
+    benchmark = SceneComposition(count=20)
+    scores = np.random.default_rng(0).standard_normal((140, 2, 1))
+    metrics, rows = benchmark.score(scores)
+    for kind in NEGATIVE_KINDS:
+        parts = {name: score for name, score in metrics.items() if name.startswith(f"{kind}/")}
+        assert sum(part.n for part in parts.values()) == metrics[kind].n == 20
+        assert sum(part.value * part.n for part in parts.values()) == pytest.approx(20 * metrics[kind].value)
+        correct = [row["correct"] for row in rows if row["kind"] == kind]
+        for name, part in parts.items():
+            items = composition_items(kind, 20)
+            again = [hit for hit, item in zip(correct, items, strict=True) if name == f"{kind}/{item.changed}"]
+            assert (part.n, part.value, part.chance) == (len(again), pytest.approx(np.mean(again)), 1 / 2)
+
+
+def test_paraphrases_are_ranked_on_the_scenes_of_the_composition_benchmark():
+    paraphrases, composition = SceneParaphrases(count=10), SceneComposition(count=10)
+    assert paraphrases.scenes == composition.scenes
+    for item, other in zip(paraphrases.items, composition.items, strict=True):
+        assert (item.kind, item.cluster, item.captions[::2]) == (other.kind, other.cluster, other.captions)
+    scores, alike = np.tile([2.0, 1.0, 0.0], (70, 1))[:, :, None], np.ones((70, 3, 3))
+    metrics, _ = paraphrases.score(scores, alike)
+    assert {score.value for name, score in metrics.items() if name.startswith("itt")} == {1.0}
+    assert {score.value for name, score in metrics.items() if name.startswith("tot")} == {0.0}  # ties are misses
+    scores[:, 1] = -1.0
+    metrics, rows = paraphrases.score(scores, alike)
+    assert metrics["itt_first_all_micro"].value == 1
+    assert metrics["itt_all_micro"].value == metrics["itt_second_all_micro"].value == 0
+    assert set(SceneParaphrases.columns) <= metrics.keys()
+    assert len(rows) == 70
+
+
+@pytest.mark.parametrize("benchmark", [SceneComposition, SceneParaphrases])
+def test_an_odd_count_would_break_a_pair(benchmark):
     with pytest.raises(ValueError, match="count 5"):
-        SceneComposition(count=5)
+        benchmark(count=5)
 
 
 def test_a_perfect_zero_shot_model_is_right_everywhere_and_a_constant_one_nowhere():
-    benchmark = SceneZeroShot(count=128)
-    assert len(benchmark.texts) == 64
-    perfect = (np.arange(64)[:, None] == benchmark.labels).astype(np.float32)[None]  # (1, classes, images)
+    benchmark = SceneZeroShot(count=640)
+    assert len(benchmark.texts) == 320
+    perfect = (np.arange(320)[:, None] == benchmark.labels).astype(np.float32)[None]  # (1, classes, images)
     metrics, rows = benchmark.score(perfect)
     assert {name: score.value for name, score in metrics.items()} == dict.fromkeys(
         ("top1", "seen", "held_out", "mean_per_class"), 1.0
     )
-    assert metrics["seen"].n + metrics["held_out"].n == metrics["top1"].n == len(rows) == 128
-    assert metrics["top1"].chance == 1 / 64
-    metrics, _ = benchmark.score(np.zeros((1, 64, 128)))
+    assert metrics["seen"].n + metrics["held_out"].n == metrics["top1"].n == len(rows) == 640
+    assert metrics["top1"].chance == 1 / 320
+    metrics, _ = benchmark.score(np.zeros((1, 320, 640)))
     assert {score.value for score in metrics.values()} == {0.0}
 
 
 def test_zero_shot_keeps_seen_and_held_out_combinations_apart():
-    benchmark = SceneZeroShot(count=64)
+    benchmark = SceneZeroShot(count=320)
     held_out = np.array([benchmark.classes[label].held_out for label in benchmark.labels])
-    scores = np.eye(64)[None] * ~held_out
+    scores = np.eye(320)[None] * ~held_out
     metrics, _ = benchmark.score(scores)
     assert (metrics["seen"].value, metrics["held_out"].value) == (1.0, 0.0)
     assert metrics["top1"].value == (~held_out).mean()

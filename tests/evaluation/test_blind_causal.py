@@ -9,11 +9,11 @@ from compalign.data.tokenization import train_clip_tokenizer
 from compalign.evaluation.blind.causal import CausalLikelihood
 
 TEXTS = [
-    "a red circle",
-    "a large striped red circle above a small blue square",
+    "a red cat",
+    "a large red cat above a small blue heart",
     "two dogs",
     "a cat on a sofa, in the sun",
-    "a red circle",
+    "a red cat",
 ]
 
 
@@ -84,6 +84,6 @@ def test_what_cannot_be_scored_is_refused(model, tokenizer):
     with pytest.raises(ValueError, match=r"'' has 0 tokens; must be 1\.\.39"):
         score(["a cat", ""])
     with pytest.raises(ValueError, match=r"has \d+ tokens; must be 1\.\.39"):
-        score(["circle " * 40])
+        score(["cat " * 40])
     with pytest.raises(ValueError, match="reduction 'max'; must be one of sum, mean"):
         CausalLikelihood(model, tokenizer, "max")

@@ -37,7 +37,7 @@ from compalign.modeling import load_model, load_processor
 KINDS = ("dual encoder", "comalign", "llava")
 TARGETS = {"dual encoder": r".*[qv]_proj", "comalign": r".*(q_proj|v_proj)", "llava": r".*language_model.*[qv]_proj"}
 IMAGES = [render(generate_scene(seed), 32) for seed in range(3)]
-CAPTIONS = ["a red circle above a blue star", "a blue star above a red circle", "a star"]
+CAPTIONS = ["a red cat above a blue star", "a blue star above a red cat", "a star"]
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ class Prompts(ZeroShotClassification):
     name = "prompts"
 
     def __init__(self):
-        super().__init__(IMAGES, [0, 1, 0], ["star", "circle"], ["a {}", "one {}"])
+        super().__init__(IMAGES, [0, 1, 0], ["star", "cat"], ["a {}", "one {}"])
 
 
 class Compared(SceneComposition):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from compalign.data.scenes import NEGATIVE_KINDS
 from compalign.evaluation import BenchmarkResult, Results, Score, plot_results, table
-from compalign.evaluation.report import first_benchmark
+from compalign.evaluation.columns import first_benchmark
 
 
 def score(value: float, chance: float = 0.5, blind: float | None = None) -> Score:

@@ -11,8 +11,8 @@ from compalign.evaluation.scorers.answers import AnswerScorer, continued_log_pro
 
 IGNORED = -100
 IMAGE = render(generate_scene(5), 48)
-CAPTIONS = ["a red circle above a blue star", "a star", "", "a large striped red circle to the left of a blue star"]
-QUESTIONS = [("what colour is the star?", "blue"), ("is there a red circle?", "yes"), ("what is it?", "a red circle")]
+CAPTIONS = ["a red cat above a blue star", "a star", "", "a large red cat to the left of a blue star"]
+QUESTIONS = [("what colour is the star?", "blue"), ("is there a red cat?", "yes"), ("what is it?", "a red cat")]
 
 
 def make_scorer(family, **options):

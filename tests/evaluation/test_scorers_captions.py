@@ -18,7 +18,7 @@ from compalign.evaluation.scorers.captions import (
 )
 
 IMAGES = [render(generate_scene(seed), 48) for seed in (1, 2, 1)]
-CAPTIONS = ["a red circle above a blue star", "a star", "a small blue star", "a star"]
+CAPTIONS = ["a red cat above a blue star", "a star", "a small blue star", "a star"]
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_options_of_the_same_words_are_level(model, processor):
 
 
 def test_options_are_scored_as_questions_of_their_own(model, processor):
-    pair = ["a red circle", "a blue star"]
+    pair = ["a red cat", "a blue star"]
     expected = np.zeros(2)
     for first, second in ((0, 1), (1, 0)):
         text = f"Which caption describes the image?\nA. {pair[first]}\nB. {pair[second]}\n" + LetteredChoice.request

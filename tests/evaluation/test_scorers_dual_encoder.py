@@ -12,7 +12,7 @@ from transformers import SiglipConfig, SiglipModel
 from compalign.data.features.encode import distinct
 from compalign.evaluation import EncodedReferences, encode_references
 
-TEXTS = ["a dog", "a large striped red circle above a small blue square, in the sun", "a cat on a sofa", "", "a dog"]
+TEXTS = ["a dog", "a large red cat above a small blue heart, in the sun", "a cat on a sofa", "", "a dog"]
 
 
 def noise(seed: int, size: int = 40) -> Image.Image:
