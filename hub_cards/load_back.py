@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-CAPTIONS = ["a red circle above a blue star", "a blue circle"]
+CAPTIONS = ["a red cat above a blue star", "a blue cat"]
 
 
 class Fingerprint(NamedTuple):

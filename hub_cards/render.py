@@ -64,6 +64,8 @@ def render_card(
     datasets: Sequence[str] = (),
     data: str | None = None,
     chart: str | None = None,
+    language: str | None = None,
+    limits: Sequence[str] = (),
 ) -> str:
     """Render the card of a trained model.
 
@@ -79,7 +81,9 @@ def render_card(
         base_model (`str`, *optional*): Hub id of the model that training started from.
         datasets (sequence of `str`): Hub ids of the training data.
         data (`str`, *optional*): A sentence about the training data.
-        chart (`str`, *optional*): File name of a chart of the scores beside the card.
+        chart (`str`, *optional*): File name of a chart of the scores beside the card. It is shown on top.
+        language (`str`, *optional*): Language of the captions, as an ISO 639-1 code such as `"en"`.
+        limits (sequence of `str`): Sentences about limits of this model, before those of its method.
 
     Returns:
         `str`: Markdown with a YAML header, ready to be a `README.md`.
@@ -98,6 +102,7 @@ def render_card(
         own = replace(own, model=model_id.split("/")[-1])
     base = None if base_results is None else _without_path(base_results)
     metadata = ModelCardData(
+        language=language,
         license=facts["license"],
         library_name="transformers",
         pipeline_tag=facts["pipeline_tag"],
@@ -119,6 +124,7 @@ def render_card(
         datasets=datasets,
         data=data,
         chart=chart,
+        limits=[*limits, *facts["limits"]],
         table=table([own, *beside] if base is None else [base, own, *beside]),
         scores=scores,
         abilities={ability for ability, *_ in scores[1:]},

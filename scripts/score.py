@@ -1,6 +1,6 @@
 """Score captions of an image with any model, and show what the scores rest on.
 
-    compalign score photo.jpg "a red circle above a blue star" "a blue circle above a red star" \
+    compalign score photo.jpg "a red cat above a blue star" "a blue cat above a red star" \
         --model hub_cards/released/scenes_base --output_dir score
 
 The image and the captions come first, then the flags; a recipe may name them instead. A dual encoder gives the cosine

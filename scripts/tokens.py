@@ -1,6 +1,6 @@
 """Show what an image adds to each token of a text, as the weight that CAL gives the token.
 
-    compalign tokens --model runs/cal_scenes --image photo.jpg --text "a red circle above a blue star"
+    compalign tokens --model runs/cal_scenes --image photo.jpg --text "a red cat above a blue star"
 
 Prints each token with its weight, and writes tokens.png and tokens.html into the output folder.
 """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...modeling.kinds import Kind
 from ..scoring.kinds import IN_WORDS
-from .inputs import MOST_BYTES, MOST_CAPTIONS, add_foils, read_captions, read_image, scene_examples
+from .inputs import MOST_BYTES, MOST_CAPTIONS, add_foils, read_captions, read_image, scene_examples, thumbnails
 from .models import MOST_MODELS, Library, compare, match, weigh
 from .views import match_page, region_figure, score_figure, score_table, token_page, verdict
 
@@ -24,6 +24,8 @@ PROMPT = "Describe the image."
 CSS = """
 .gradio-container {max-width: 1100px !important; margin: auto !important}
 .narrow {max-width: 560px}
+.scene {flex-direction: column}
+.scene img {width: 72px; height: 72px; border-radius: .25rem}
 .matches h3 {font-size: 1rem; margin: 1rem 0 0}
 .matches ul {list-style: none; padding: 0; margin: .25rem 0}
 .matches li {display: flex; gap: .5rem; padding: .15rem 0; margin: 0}
@@ -112,7 +114,10 @@ def build(library: Library, detector: str | None = None) -> "Blocks":
                 done = gradio.Markdown(elem_id="done")
                 gradio.Markdown("Or begin with a generated scene:")
                 with gradio.Row():
-                    buttons = [gradio.Button(f"Scene {number}", size="sm", min_width=60) for number in range(1, 5)]
+                    buttons = [
+                        gradio.Button(f"Scene {number}", icon=icon, size="sm", min_width=60, elem_classes="scene")
+                        for number, icon in enumerate(thumbnails(), start=1)
+                    ]
         with gradio.Tab("Compare"):
             _compare_tab(library, image, captions, page)
         with gradio.Tab("ComAlign"):

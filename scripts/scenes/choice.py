@@ -6,6 +6,8 @@ from pathlib import Path
 
 RECIPES = files("compalign.scripts") / "recipes"
 BASE = files("compalign.hub_cards") / "released" / "scenes_base"
+CHART = "chart.png"
+BASE_ON_HUB = "compalign/scenes_base"
 
 
 @dataclass
@@ -33,8 +35,16 @@ class TrainingChoice:
         },
     )
 
+    @property
+    def base_model(self) -> str | None:
+        """The Hub id of the base model, as cards name it; None for a folder that is on no Hub."""
+        if self.base == str(BASE):
+            return BASE_ON_HUB
+        return None if Path(self.base).exists() else self.base
+
     def flags(self, name: str, folder: Path) -> list[str]:
         """Write a recipe of `scripts/recipes` as a command line, with these choices on top."""
         steps = [] if self.max_steps is None else ["--max_steps", str(self.max_steps)]
-        chosen = ["--output_dir", str(folder), "--seed", str(self.seed), *steps]
+        # The folder is the command's own: what an earlier call with other choices left in it is replaced.
+        chosen = ["--output_dir", str(folder), "--overwrite", "true", "--seed", str(self.seed), *steps]
         return ["--config", str(RECIPES / f"{name}.yaml"), *chosen]

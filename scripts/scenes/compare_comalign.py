@@ -3,7 +3,7 @@
     compalign scenes compare_comalign --config scripts/recipes/comalign_scenes.yaml --output_dir runs/comparison
 
 For every seed it trains heads on scenes of the training split, and scores both models on retrieval and composition of
-the test split, whose combinations of attribute and shape never occur in training. Regions come from the scene graph,
+the test split, whose combinations of colour and noun never occur in training. Regions come from the scene graph,
 phrases from the text of the captions. Finished runs are read from the output folder.
 """
 

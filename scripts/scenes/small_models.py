@@ -20,22 +20,21 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from ...evaluation import Results, SceneComposition, SceneQuestions, SceneRetrieval, evaluate_model, plot_results, table
+from ...evaluation import Results, SceneQuestions, evaluate_model, plot_results, table
 from ...evaluation.report import PALETTE, error_bar
 from ...hub_cards.staging import LEFT_OUT
 from ...modeling import load_model, load_processor
-from ...trainers import CALArguments, ComAlignArguments, NegCLIPArguments
+from ...trainers import CALArguments, NegCLIPArguments
 from ...trainers.launch.cal import ConversationDataArguments, ConversationModelArguments, make_cal_trainer
-from ...trainers.launch.comalign import ComponentDataArguments, ComponentModelArguments, make_comalign_trainer
 from ...trainers.launch.recipe import parse_recipe
 from ...trainers.launch.run import train_and_save
-from ..scoring.regions import regions_of
 from . import base
-from .choice import TrainingChoice
-from .compare_cal import word_weights
-from .fine_tuning import document, dual_encoder_benchmarks, evaluate_saved, fine_tune, training_arguments
+from .choice import CHART, TrainingChoice
+from .fine_tuning import fine_tune, training_arguments
+from .heads import evaluate_heads, heads_recipe, recipe_values, relative_backbone, train_heads
+from .saved import document, dual_encoder_benchmarks, evaluate_saved
+from .word_weights import mean_weights, weighed_words
 
-CHART = "chart.png"
 LANGUAGE_LAYERS = 3  # a fourth would take LLaVA past 4 MB in half precision
 CAPTIONS_WEIGHED = 100
 
@@ -75,7 +74,7 @@ def training_folder(folder: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as top:
         run = os.path.join(top, "run")
         yield run
-        shutil.copytree(run, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.py"))
+        shutil.copytree(run, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT, base.VISION, "*.py"))
 
 
 def make_base(args: SmallModelArguments, folder: Path) -> None:
@@ -96,35 +95,34 @@ def make_dual_encoder(method: str, args: SmallModelArguments, folder: Path) -> N
             fine_tune(method, training, args.base)
     benchmarks = dual_encoder_benchmarks(args.items)
     own = evaluate_saved(folder, benchmarks, folder.name)
-    present(folder, method, own, training.to_dict(), evaluate_saved(args.base, benchmarks, Path(args.base).name))
+    base_results = evaluate_saved(args.base, benchmarks, Path(args.base).name)
+    present(folder, method, own, training.to_dict(), base_results, args.base_model)
 
 
 def make_comalign(args: SmallModelArguments, folder: Path) -> None:
     """Train ComAlign's heads over the base model, which stays where it is."""
-    start, data, training = parse_recipe(
-        ComponentModelArguments,
-        ComponentDataArguments,
-        ComAlignArguments,
-        arguments=[*args.flags("comalign_scenes", folder), "--backbone", args.base],
-    )
+    recipe = heads_recipe(folder, args)
     if args.train:
-        with tempfile.TemporaryDirectory() as data.features, training_folder(folder) as training.output_dir:
-            trainer = make_comalign_trainer(start, data, training)
-            # Relative, so that both folders can be moved, or cloned, together.
-            trainer.model.config.backbone = os.path.relpath(args.base, folder)
-            train_and_save(trainer)
-    benchmarks = [SceneComposition(args.items), SceneRetrieval(args.items)]
-    regions, _ = regions_of(benchmarks)
-    own = evaluate_saved(folder, benchmarks, folder.name, regions=regions)
-    own.notes.append("given the true regions of each scene; what a detector misses or invents is not in these scores")
+        training = recipe[2]
+        with training_folder(folder) as training.output_dir:
+            train_heads(recipe, relative_backbone(args.base, folder))
+    benchmarks = dual_encoder_benchmarks(args.items)
+    own = evaluate_heads(folder, benchmarks, folder.name)
     base_results = evaluate_saved(args.base, benchmarks, Path(args.base).name)
-    present(folder, "comalign", own, {**vars(start), **vars(data), **training.to_dict()}, base_results)
+    present(folder, "comalign", own, recipe_values(recipe), base_results, args.base_model)
 
 
-def present(folder: Path, method: str, own: Results, recipe: Mapping[str, Any], base_results: Results) -> None:
+def present(
+    folder: Path,
+    method: str,
+    own: Results,
+    recipe: Mapping[str, Any],
+    base_results: Results,
+    base_model: str | None,
+) -> None:
     """Draw, document and print scores beside those of the base model."""
     plot_results([base_results, own], folder / CHART)
-    document(folder, method, own, recipe, base_results=base_results, chart=CHART)
+    document(folder, method, own, recipe, base_results=base_results, base_model=base_model, chart=CHART)
     print(table([base_results, own]))
 
 
@@ -145,16 +143,20 @@ def make_cal(args: SmallModelArguments, folder: Path) -> None:
             train_and_save(make_cal_trainer(start, data, training), torch.float16)
     model, processor = load_model(folder, dtype="auto"), load_processor(folder)
     own = evaluate_model(model, processor, [SceneQuestions(args.items, data.scene_size)], name=folder.name)
-    weights = word_weights(model, processor, CAPTIONS_WEIGHED, data.scene_size)
-    shown = ", ".join(f"{kind} {weight:.2f}" for kind, weight in weights.items())
-    own.notes.append(f"mean weight that CAL gives to each kind of word in {CAPTIONS_WEIGHED} test captions: {shown}")
+    words = weighed_words(CAPTIONS_WEIGHED, data.scene_size)
+    weights = {window: mean_weights(model, processor, words, window) for window in (1, training.cal_window)}
+    for window, means in weights.items():
+        shown = ", ".join(f"{kind} {weight:.2f}" for kind, weight in means.items())
+        smoothing = "without smoothing" if window == 1 else f"smoothed over {window} tokens, as training uses it"
+        own.notes.append(f"mean weight of each kind of word in {CAPTIONS_WEIGHED} test captions, {smoothing}: {shown}")
     draw_answers(own, weights, folder / CHART)
-    document(folder, "cal", own, {**vars(start), **vars(data), **training.to_dict()}, chart=CHART)
+    recipe = {**vars(start), **vars(data), **training.to_dict()}
+    document(folder, "cal", own, recipe, base_model=args.base_model, chart=CHART)
     print(table([own]))
 
 
-def draw_answers(results: Results, weights: Mapping[str, float], path: Path) -> None:
-    """Draw the accuracy of each kind of question with its blind baselines, and the weight of each kind of word."""
+def draw_answers(results: Results, weights: Mapping[int, Mapping[str, float]], path: Path) -> None:
+    """Draw the accuracy of each kind of question with its blind baselines, and the weights of words by window."""
     from matplotlib.figure import Figure
 
     (result,) = results.benchmarks.values()
@@ -173,8 +175,15 @@ def draw_answers(results: Results, weights: Mapping[str, float], path: Path) -> 
     answers.set_xticks(places, list(asked))
     answers.set(ylim=(0, 100), ylabel="accuracy, %")
     answers.set_title("Answers by kind of question", loc="left", fontsize=11)
-    words.bar(list(weights), list(weights.values()), 0.7, color=PALETTE[2])
+    kinds = list(next(iter(weights.values())))
+    for k, (window, means) in enumerate(weights.items()):
+        title = "without smoothing" if window == 1 else f"smoothed over {window} tokens"
+        words.bar(
+            np.arange(len(kinds)) + 0.38 * k, [means[kind] for kind in kinds], 0.36, color=PALETTE[2 + k], label=title
+        )
+    words.set_xticks(np.arange(len(kinds)) + 0.19, kinds)
     words.set(ylim=(1, 5), ylabel="mean weight, from 1 to 5")
+    words.legend(frameon=False, fontsize=9)
     words.set_title("Mean weight of each kind of word", loc="left", fontsize=11)
     for axes in (answers, words):
         axes.spines[["top", "right"]].set_visible(False)

@@ -27,7 +27,8 @@ from transformers import (
 from ...data.chat import IGNORED_LABEL
 from ...modeling.kinds import default_device
 from ...trainers.cal import label_deltas, weighted_cross_entropy
-from ...trainers.cal_contrast import chunked_cross_entropy_sum, watched_forward
+from ...trainers.cal_contrast import watched_forward
+from ...trainers.cal_head import chunked_cross_entropy_sum
 from ...trainers.losses import EPSILON, visual_token_weights, weighted_next_token_loss
 from . import CALSpeedArguments
 from .timing import report_figures, timed

@@ -144,7 +144,7 @@ def test_a_first_comparison_is_there_on_arrival(open_page, tmp_path):
 
 def test_foils_are_proposed_and_compared(open_page):
     page = open_page()
-    captions(page).fill("a red square left of a black heart")
+    captions(page).fill("a red cat left of a black heart")
     page.get_by_role("button", name="Propose foils").click()
     page.get_by_text("Foils added:").wait_for()
     lines = captions(page).input_value().splitlines()

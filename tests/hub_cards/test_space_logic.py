@@ -44,7 +44,7 @@ from compalign.scripts.page.models import Library, Scores
 from compalign.scripts.tokens import TokenWeight, weigh_tokens
 from compalign.trainers.launch.recipe import parse_recipe
 
-CAPTIONS = ["a red circle above a blue star", "a blue circle above a red star", "a star"]
+CAPTIONS = ["a red cat above a blue star", "a blue cat above a red star", "a star"]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_images_are_refused_by_bytes_pixels_format_and_damage_under_their_own_na
 
 
 def test_captions_are_lines_without_the_empty_ones():
-    assert read_captions("\n a  red circle \r\n\n\ta star\n") == ["a red circle", "a star"]
+    assert read_captions("\n a  red cat \r\n\n\ta star\n") == ["a red cat", "a star"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_captions_are_lines_without_the_empty_ones():
         (" \n\n", "no caption yet"),
         ("\n".join(f"caption {k}" for k in range(MOST_CAPTIONS + 1)), f"9 captions; accepted: at most {MOST_CAPTIONS}"),
         (f"short\n{'x' * (MOST_CHARACTERS + 1)}", f"Caption 2 has 301 characters; accepted: at most {MOST_CHARACTERS}"),
-        ("a star\na circle\na  star", "Caption 3 repeats caption 1"),
+        ("a star\na cat\na  star", "Caption 3 repeats caption 1"),
     ],
 )
 def test_captions_outside_the_limits_are_refused_in_words(text, reason):
@@ -307,7 +307,7 @@ def test_the_order_of_captions_does_not_change_their_scores(library, image):
 
 
 def test_captions_that_are_cut_off_are_counted(library, image):
-    (scores,) = space_models.compare(library, ["first"], image, ["a star", "circle " * 40 + "above a star"])
+    (scores,) = space_models.compare(library, ["first"], image, ["a star", "cat " * 40 + "above a star"])
     assert scores.truncated == 1
     assert "cut off the end of 1 captions" in space_views.verdict(["a", "b"], [scores])
 
@@ -338,12 +338,12 @@ def test_a_photograph_needs_a_detector_which_is_asked_for_the_phrases(library, i
 
     def detector(name, picture, phrases):
         asked.append((picture.size, phrases))
-        return [Entity((1, 1, 20, 20), 0.9, "star"), Entity((-5, 3, 90, 30), 0.8, "circle")]
+        return [Entity((1, 1, 20, 20), 0.9, "star"), Entity((-5, 3, 90, 30), 0.8, "cat")]
 
     YolosConfig().save_pretrained(tmp_path)
     monkeypatch.setattr(space_models, "load_detector", {str(tmp_path): detector}.__getitem__)
     row, matched = space_models.match(library, "heads", str(tmp_path), image, CAPTIONS)
-    assert asked == [(image.size, ["red circle", "blue star", "blue circle", "red star", "star"])]
+    assert asked == [(image.size, ["red cat", "blue star", "blue cat", "red star", "star"])]
     assert [entity.box for entity in row.entities] == [(1, 1, 20, 20), (0, 3, 60, 30)]
     assert len(matched) == len(CAPTIONS)
 
@@ -385,7 +385,7 @@ def test_the_chart_has_a_bar_a_caption_and_model_as_long_as_its_share():
         widths = [bar.get_width() / space_views.LONGEST for bar in bars]
         assert widths == pytest.approx(model.shares)
     bold = {text.get_text() for text in axes.texts if text.get_fontweight() == "bold"}
-    assert bold == {"1  a red circle above a blue star", "70% · 0.070", "60% · 0.060"}
+    assert bold == {"1  a red cat above a blue star", "70% · 0.070", "60% · 0.060"}
 
 
 def rgba(colour: str) -> tuple[float, ...]:
@@ -397,7 +397,7 @@ def rgba(colour: str) -> tuple[float, ...]:
 
 def test_eight_long_captions_and_four_models_stay_inside_the_chart():
     rng = random.Random(0)
-    captions = [" ".join(rng.choices(["large", "striped", "circle"], k=45))[:MOST_CHARACTERS] for _ in range(8)]
+    captions = [" ".join(rng.choices(["large", "orange", "flower"], k=45))[:MOST_CHARACTERS] for _ in range(8)]
     figure = space_views.score_figure(captions, [scores_of(*[0.125] * 8, model=f"m{k}") for k in range(4)])
     figure.canvas.draw()
     outer = figure.bbox
@@ -434,8 +434,8 @@ def test_what_visitors_type_is_no_markup():
 
 
 def test_each_phrase_is_shown_with_its_regions_counted_from_one():
-    entities = RoleMatches(0.4, [Match("red circle", 2, (2,), 0.61), Match("star", None, (), None)])
-    relations = RoleMatches(0.3, [Match("circle above star", 0, (0, 2), -0.25)])
+    entities = RoleMatches(0.4, [Match("red cat", 2, (2,), 0.61), Match("star", None, (), None)])
+    relations = RoleMatches(0.3, [Match("cat above star", 0, (0, 2), -0.25)])
     captions = [
         CaptionMatches("one", 0.4, 0.5, entities, relations),
         CaptionMatches("two", 0.3, 0.5, RoleMatches(None, []), RoleMatches(None, [])),
@@ -459,7 +459,7 @@ def test_a_token_has_the_colour_of_its_weight():
 
 
 def test_the_picture_of_regions_keeps_the_images_shape(image):
-    row = SimpleNamespace(entities=[Entity((0, 0, 30, 40), 1.0, "star"), Entity((30, 0, 60, 40), 1.0, "circle")])
+    row = SimpleNamespace(entities=[Entity((0, 0, 30, 40), 1.0, "star"), Entity((30, 0, 60, 40), 1.0, "cat")])
     figure = space_views.region_figure(image, row)
     assert figure.get_figwidth() / figure.get_figheight() == pytest.approx(60 / 40)
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2"]

@@ -3,24 +3,33 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
+from compalign.evaluation import Results
 from compalign.hub_cards.verify import check_card
 from compalign.scripts import demo
-from compalign.scripts.scenes import base, fine_tuning
+from compalign.scripts.scenes import base
+from compalign.scripts.scenes.fine_tuning import METHODS
+from compalign.trainers import NegCLIPArguments
+from compalign.trainers.launch.recipe import parse_recipe
 
-MARKS = "before\n<!-- demo table -->\nold\n<!-- end of demo table -->\nafter\n"
+MODELS = [*METHODS, "comalign"]
+MARKS = (
+    "before\n<!-- demo summary -->\n\nfew\n\n<!-- end of demo summary -->\nbetween\n"
+    "<!-- demo table -->\n\nold\n\n<!-- end of demo table -->\nafter\n"
+)
 
 
-def test_demo_leaves_models_cards_results_table_and_chart(tmp_path):
+def test_demo_leaves_models_cards_results_table_chart_and_page(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(MARKS)
     sizes = ["--max_steps", "2", "--items", "4"]
     results = demo.main(["--output_dir", str(tmp_path), *sizes, "--readme", str(readme)])
-    assert [result.model for result in results] == ["base", "negclip", "ceclip", "degla"]
+    assert [result.model for result in results] == ["base", *MODELS]
     assert all(len(result.benchmarks) == 3 for result in results)
-    for method in fine_tuning.METHODS:
-        assert AutoModel.from_pretrained(tmp_path / method).config.projection_dim == 64
+    assert AutoModel.from_pretrained(tmp_path / "degla").config.projection_dim == 128
+    for method in MODELS:
         assert AutoProcessor.from_pretrained(tmp_path / method).tokenizer.model_max_length == 64
         assert check_card(tmp_path / method, ".") == []
         assert json.loads((tmp_path / method / "results.json").read_text())["model"] == method
@@ -28,18 +37,35 @@ def test_demo_leaves_models_cards_results_table_and_chart(tmp_path):
         assert record["arguments"]["max_steps"] == 2
         assert json.loads((tmp_path / method / "training_log.json").read_text())[-1]["step"] == 2
     table = (tmp_path / "table.md").read_text()
-    assert all(f"| {name} " in table for name in ("base", *fine_tuning.METHODS, "chance"))
+    assert all(f"| {name} " in table for name in ("base", *MODELS, "chance"))
     assert (tmp_path / "chart.png").stat().st_size > 10_000
-    assert readme.read_text() == MARKS.replace("old", f"\n{table.strip()}\n")
+    assert "data:image/png" in (tmp_path / "index.html").read_text()
+    assert readme.read_text() == MARKS.replace("old", table.strip()).replace("few", demo.summary(results))
+    assert (tmp_path / "docs" / "images" / "demo.png").read_bytes() == (tmp_path / "chart.png").read_bytes()
 
 
 def test_base_recipe_trains_and_documents_a_model(tmp_path, repository):
     recipe = repository / "scripts" / "recipes" / "scenes_base.yaml"
-    size = ["--per_device_train_batch_size", "4", "--scenes", "8", "--max_steps", "2", "--logging_steps", "1"]
+    size = ["--per_device_train_batch_size", "4", "--vision_steps", "2", "--max_steps", "2", "--logging_steps", "1"]
     base.main(["--config", str(recipe), "--output_dir", str(tmp_path), *size])
     assert AutoModel.from_pretrained(tmp_path).num_parameters() < 1_000_000
     assert len(json.loads((tmp_path / "training_log.json").read_text())) == 3
-    assert "`dense`" in (tmp_path / "README.md").read_text()
+    assert len(json.loads((tmp_path / "vision_training_log.json").read_text())) == 3
+    card = (tmp_path / "README.md").read_text()
+    assert "`vision_steps`" in card
+    assert "linear probes of the image embedding" in card
+
+
+def test_a_base_model_is_not_trained_twice_in_one_folder(tmp_path, repository, monkeypatch):
+    recipe = repository / "scripts" / "recipes" / "scenes_base.yaml"
+    size = ["--per_device_train_batch_size", "4", "--vision_steps", "2", "--max_steps", "2"]
+    flags = ["--config", str(recipe), "--output_dir", str(tmp_path), *size]
+    shape, args = parse_recipe(base.BaseModelArguments, NegCLIPArguments, arguments=flags)
+    base.train(shape, args)
+    first = load_file(tmp_path / "model.safetensors")
+    monkeypatch.setattr(base, "VisionTrainer", None)  # stage one is read, not trained
+    base.train(shape, args)
+    assert all(value.equal(first[name]) for name, value in load_file(tmp_path / "model.safetensors").items())
 
 
 def test_released_base_model_is_small_and_beats_chance(repository):
@@ -49,19 +75,31 @@ def test_released_base_model_is_small_and_beats_chance(repository):
     assert scores["scenes_zero_shot"]["scores"]["top1"]["value"] >= 0.9
 
 
-def test_table_goes_between_the_marks_of_the_readme(tmp_path):
+def test_tables_go_between_the_marks_of_the_readme(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(MARKS)
-    expected = "before\n<!-- demo table -->\n\n| new |\n\n<!-- end of demo table -->\nafter\n"
-    assert demo.with_table(readme, "| new |\n") == expected
+    tables = {"demo summary": "| 1 |\n", "demo table": "| a\\1 |\n"}
+    assert demo.with_tables(readme, tables) == MARKS.replace("few", "| 1 |").replace("old", "| a\\1 |")
     readme.write_text("no marks")
-    with pytest.raises(ValueError, match="demo table"):
-        demo.with_table(readme, "| new |\n")
+    with pytest.raises(ValueError, match="demo summary"):
+        demo.with_tables(readme, tables)
+
+
+def test_the_summary_says_the_change_from_the_first_model(repository):
+    base = Results.from_json(repository / "hub_cards" / "released" / "scenes_base" / "results.json")
+    tuned = Results.from_json(repository / "hub_cards" / "released" / "scenes_degla" / "results.json")
+    lines = demo.summary([base, tuned]).splitlines()
+    change = 100 * (
+        tuned.benchmarks["scenes_zero_shot"].scores["top1"].value
+        - base.benchmarks["scenes_zero_shot"].scores["top1"].value
+    )
+    assert lines[-1].strip("| ").endswith(f"({change:+.1f})")
+    assert "(" not in lines[-2]
 
 
 def test_a_readme_without_marks_is_refused_before_the_training(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("no marks")
-    with pytest.raises(ValueError, match="demo table"):
+    with pytest.raises(ValueError, match="demo summary"):
         demo.main(["--output_dir", str(tmp_path / "demo"), "--readme", str(readme)])
     assert not (tmp_path / "demo").exists()

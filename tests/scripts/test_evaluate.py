@@ -176,6 +176,25 @@ def test_a_model_of_each_kind_and_its_adapter_are_evaluated_side_by_side(kind, m
     assert (tmp_path / "chart.png").stat().st_size > 10_000
 
 
+def test_report_adds_a_page_with_the_items_and_their_images(models, files, tmp_path, capsys):
+    annotations, images = files
+    flags = ["--models", str(models / "clip"), str(models / "clip_lora")]
+    flags += ["--benchmarks", f"sugarcrepe:annotations={annotations},images={images}", SCENES[1]]
+    assert cli.main(["evaluate", *flags, "--output_dir", str(tmp_path / "plain")]) == 0
+    assert not (tmp_path / "plain" / "index.html").exists()
+    assert cli.main(["evaluate", *flags, "--report", "--output_dir", str(tmp_path / "out")]) == 0
+    assert "index.html" in capsys.readouterr().out
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    sugarcrepe = SugarCrepe(*files)
+    assert all(f'"{item.image.name}"' in page for item in sugarcrepe.items)
+    assert f"{len(sugarcrepe.items)} items" in page
+    assert "scenes_retrieval" not in page.partition('id="data"')[2]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "clip" / "rows.jsonl").read_text().splitlines()]
+    assert {row["image"] for row in rows if row["benchmark"] == "sugarcrepe"} == {
+        item.image.name for item in sugarcrepe.items
+    }
+
+
 def rows_of(folder) -> np.ndarray:
     """The scores of the choices between captions, item by item."""
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]

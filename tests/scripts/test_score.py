@@ -21,7 +21,7 @@ from compalign.scripts import cli, score
 from compalign.scripts.scoring import components
 from compalign.scripts.scoring.picture import Bar, draw_bars, draw_matches
 
-TRUE, FALSE = "a red circle above a blue star", "a blue circle above a red star"
+TRUE, FALSE = "a red cat above a blue star", "a blue cat above a red star"
 SCENE = SceneComponentDataset(3, image_size=tiny.IMAGE_SIZE)[2]
 
 
@@ -139,7 +139,7 @@ def test_a_detector_brings_the_regions(comalign, image, tmp_path, capsys, monkey
             assert (model, threshold) == (str(tmp_path / "oracle"), 0.3)
 
         def __call__(self, name, picture, phrases):
-            assert phrases == ["red circle", "blue star"]
+            assert phrases == ["red cat", "blue star"]
             return [*SCENE["entities"], outside]
 
     monkeypatch.setattr(components, "Detector", Oracle)

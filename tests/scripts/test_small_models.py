@@ -14,9 +14,9 @@ from compalign.evaluation.requests import SCENES
 from compalign.hub_cards.staging import LEFT_OUT
 from compalign.hub_cards.verify import check_card
 from compalign.scripts.scenes import choice, main, small_models
-from compalign.scripts.scenes.fine_tuning import document
+from compalign.scripts.scenes.saved import document
 
-FEW = {"scenes: 4000": "scenes: 32", "scenes: 16000": "scenes: 8", "size: 128": "size: 16", "size: 64": "size: 8"}
+FEW = {"scenes: 2000": "scenes: 32", "scenes: 16000": "scenes: 8", "size: 128": "size: 16", "size: 64": "size: 8"}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_comalign_finds_its_encoder_by_the_way_from_its_own_folder(tmp_path):
     assert b"true regions" in written["README.md"]
     model = AutoModel.from_pretrained(tmp_path / "heads")
     assert model.config.backbone.startswith("..")
-    assert model.backbone.config.projection_dim == 64
+    assert model.backbone.config.projection_dim == 128
 
 
 def test_cal_is_saved_and_scored_in_half_precision_and_says_its_weights(tmp_path):
@@ -74,8 +74,8 @@ def test_cal_is_saved_and_scored_in_half_precision_and_says_its_weights(tmp_path
     assert results.dtype == json.loads(written["config.json"])["dtype"] == "float16"
     baselines = results.benchmarks["scenes_questions"].scores["all_micro"].baselines
     assert set(baselines) == {"most frequent answer", "llava without the image"}
-    assert any("mean weight that CAL gives" in note for note in results.notes)
-    assert b"mean weight that CAL gives" in written["README.md"]
+    assert any("mean weight of each kind of word" in note for note in results.notes)
+    assert b"mean weight of each kind of word" in written["README.md"]
     again = make("cal", tmp_path / "llava", "--no_train")
     assert {name for name in written if again[name] != written[name]} == {"results.json"}  # it holds the time
 
@@ -93,7 +93,7 @@ def test_base_is_trained_by_its_own_recipe_and_documented_in_its_folder(monkeypa
     monkeypatch.setattr(small_models.base, "evaluate_and_document", lambda *given: documented.append(given))
     main(["model", "--model", "base", "--output_dir", str(tmp_path / "base"), "--seed", "3"])
     ((shape, args, folder),) = trained
-    assert (shape.scenes, args.seed, args.num_negatives) == (537600, 3, 0)
+    assert (shape.vision_steps, args.seed, args.num_negatives) == (4500, 3, 0)
     assert os.listdir(tmp_path / "base") == ["model.safetensors"]
     assert not os.path.exists(folder)
     assert [given[0] for given in documented] == [tmp_path / "base"]
@@ -104,7 +104,7 @@ def test_base_is_documented_again_without_its_training(tmp_path):
     shutil.copytree(choice.BASE, folder, ignore=shutil.ignore_patterns("README.md"))
     written = make("base", folder, "--train", "false")
     assert check_card(folder, ".") == []
-    assert b"| `scenes` | 537600 |" in written["README.md"]
+    assert b"| `vision_steps` | 4500 |" in written["README.md"]
 
 
 def test_a_card_that_fails_its_check_is_an_error(tmp_path, repository):

@@ -12,7 +12,7 @@ from compalign.data.scenes import generate_scene, render
 from compalign.modeling import load_model, load_processor
 from compalign.scripts import cli, tokens
 
-TEXT = "a red circle above a blue star"
+TEXT = "a red cat above a blue star"
 IMAGE = render(generate_scene(0), tiny_multimodal.IMAGE_SIZE)
 
 
