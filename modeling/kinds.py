@@ -181,7 +181,9 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     Raises:
         ValueError: If the checkpoint lacks weights of the model.
     """
-    saved, loaded = type(model).from_pretrained(folder, config=model.config, dtype="auto", output_loading_info=True)
+    # Frozen weights may be saved in half precision, and "auto" takes one data type for all.
+    whole = {"config": model.config, "dtype": torch.float32, "output_loading_info": True}
+    saved, loaded = type(model).from_pretrained(folder, **whole)
     _refuse_missing(loaded, model, folder)
     model.load_state_dict(saved.state_dict())
 

@@ -51,7 +51,13 @@ WRITTEN = {
         "results/comalign/results.json",
         "comalign.json",
     ],
-    "evaluate": ["results/table.md", "comparison/published.png", "map/map.png", "mixes/interpolation.png"],
+    "evaluate": [
+        "results/table.md",
+        "results/index.html",
+        "comparison/published.png",
+        "map/map.png",
+        "mixes/interpolation.png",
+    ],
     "scale": ["runs/two/checkpoint-2", "runs/two/checkpoint-4"],
     "publish": ["original/epoch_0.pt", "back/conversion.json", "runs/tuned/publication.json"],
 }

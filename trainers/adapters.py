@@ -124,6 +124,11 @@ def is_adapted(model: torch.nn.Module) -> bool:
     return isinstance(model, PeftModel)
 
 
+def plain_model(model: torch.nn.Module) -> Any:
+    """Return an unwrapped model without what holds its adapters, which stay inside."""
+    return model.get_base_model() if is_adapted(model) else model
+
+
 def name_magnitudes(folder: str | Path) -> None:
     """Give DoRA's lengths in a saved adapter the names under which both peft and transformers find them.
 

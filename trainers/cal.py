@@ -1,29 +1,31 @@
 """CAL: weights each answer token by how much the image raises its logit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..data.chat import IGNORED_LABEL
 from ..data.chat.encoder import conversation_encoder
+from . import blank_image
 from .adapters import PROJECTORS
 from .cal_contrast import (
     LanguageModelCall,
-    chunked_cross_entropy_sum,
     contrast_mode,
     image_tokens,
-    label_gain,
     states_without_image,
     watched_forward,
 )
-from .cal_rows import ConversationCollator, ConversationRows, ModalityLengthSampler, estimate_lengths
+from .cal_head import chunked_cross_entropy_sum, label_gain
+from .cal_rows import ConversationCollator, ConversationRows, ModalityLengthSampler, estimate_lengths, join_rows
+from .cal_stream import StreamedConversations
 from .distributed import sum_over_processes, world_size
 from .losses import EPSILON, visual_token_weights
-from .trainer import BaseArguments, BaseTrainer
+from .trainer import BaseArguments, BaseTrainer, sample_seed
 
 PARTS = ("vision", "projector", "language")
 
@@ -32,9 +34,9 @@ PARTS = ("vision", "projector", "language")
 class CALArguments(BaseArguments):
     """CAL's recipe for instruction tuning.
 
-    These defaults differ from `BaseArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of warm-up, and
-    evaluation computes losses only. The papers' global batch is 128 rows (256 for the projector stage, at a learning
-    rate of 1e-3).
+    These defaults differ from `BaseArguments`: learning rate 2e-5, one epoch, cosine schedule after 3 % of warm-up,
+    evaluation computes losses only, and DDP looks for parameters without a gradient. The papers' global batch is 128
+    rows (256 for the projector stage, at a learning rate of 1e-3).
     """
 
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
@@ -45,6 +47,12 @@ class CALArguments(BaseArguments):
     )
     prediction_loss_only: bool = field(
         default=True, metadata={"help": "Compute losses only in evaluation, and gather no logits."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=True,
+        metadata={
+            "help": "Let DDP train models of which some part has no gradient, such as LLaVA's last vision layer."
+        },
     )
     cal: bool = field(
         default=True,
@@ -93,6 +101,15 @@ class CALArguments(BaseArguments):
         metadata={"help": "Fill each step with rows of similar length, either all with images or all text."},
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        reentrant = self.gradient_checkpointing and (self.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+        if reentrant and self.world_size > 1 and not self.deepspeed:
+            raise ValueError(
+                "gradient_checkpointing_kwargs: use_reentrant must be false on several processes, got true; reentrant "
+                "checkpoints hide from DDP which parameters have a gradient"
+            )
+
 
 class CALTrainer(BaseTrainer):
     """Trains any image-text-to-text model on conversations; the reported loss is CAL's, its normaliser exact.
@@ -124,10 +141,20 @@ class CALTrainer(BaseTrainer):
         self.model_accepts_loss_kwargs = True  # our loss is divided by what a whole optimizer step holds
         self._weight_sum: Tensor | float = 0.0
         self._returned: Tensor | float = 0.0
+        self._blank: dict[str, Tensor] = {}
+        if world_size() > 1 or is_deepspeed_zero3_enabled():
+            self._blank = blank_image.model_inputs(replace(self._encode, max_length=None), self.data_collator)
 
     def index_rows(self, rows: Any, args: CALArguments) -> ConversationRows:
         """Conversations, encoded when they are read."""
         return ConversationRows(rows, self._encode, args.on_bad_row)
+
+    def stream_rows(self, rows: Any, args: CALArguments) -> StreamedConversations:
+        if args.group_by_modality:
+            raise ValueError(
+                "group_by_modality puts rows into an order of its own, and a stream has its own order already"
+            )
+        return StreamedConversations(rows, args.train_batch_size, self._encode, args.on_bad_row)
 
     def train(self, *args: Any, **kwargs: Any):
         result = super().train(*args, **kwargs)
@@ -135,19 +162,27 @@ class CALTrainer(BaseTrainer):
         return result
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any):
+        at_once = self.args.train_batch_size * self.args.world_size
+        if self.args.world_size > 1 and len(self.train_dataset) < at_once:
+            raise ValueError(
+                f"{len(self.train_dataset)} rows are fewer than the {at_once} that {self.args.world_size} processes "
+                "read at once, so some would be used twice in a step: lower per_device_train_batch_size"
+            )
         if not self.args.group_by_modality:
             return super()._get_train_sampler(*args, **kwargs)
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return ModalityLengthSampler(*estimate_lengths(self.train_dataset.conversations), step, self.args.seed)
+        lengths, has_image = estimate_lengths(self.train_dataset.conversations)
+        step = at_once * self.args.gradient_accumulation_steps
+        return ModalityLengthSampler(lengths, has_image, step, sample_seed(self.args), at_once)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Sum of weight times cross-entropy over the supervised tokens, by the sum of weights (Eq. 5)."""
         inputs = dict(inputs)
         labels, rows = inputs.pop("labels"), inputs.pop("row")
         plain = self.accelerator.unwrap_model(model)
-        outputs, call = watched_forward(model, plain, inputs)
+        with_image = self.any_image(plain, inputs["input_ids"])
+        outputs, call = self.run_model(model, plain, inputs, with_image)
         if self.args.cal and model.training:
-            weights = self.token_weights(plain, inputs, labels, call)
+            weights = self.token_weights(plain, inputs, labels, call, with_image)
         else:
             weights = torch.ones_like(labels[:, 1:], dtype=torch.float32)
         total, weight_sum = weighted_cross_entropy(plain, call, labels, weights, self.args.loss_chunk)
@@ -162,19 +197,52 @@ class CALTrainer(BaseTrainer):
         self.record(terms, rows, broken=(supervised & ~weights.isfinite()).any(1))
         return (loss, outputs) if return_outputs else loss
 
+    def any_image(self, model: PreTrainedModel, input_ids: Tensor) -> bool:
+        """Return whether the batch of any process has an image; all of them then run the image tower."""
+        shown = image_tokens(model, input_ids).any(1)  # (B,)
+        with_image, text_alone = self.anywhere(shown.any(), ~shown.all())
+        if with_image and text_alone:
+            blank_image.check_mixture(model)
+        return with_image
+
+    def run_model(
+        self, model: nn.Module, plain: PreTrainedModel, inputs: dict[str, Tensor], with_image: bool
+    ) -> tuple[Any, LanguageModelCall]:
+        """Run the main pass; text beside a blank image, where other processes have one or ZeRO-3 expects one."""
+        tower_runs = with_image or (model.training and is_deepspeed_zero3_enabled())
+        if not tower_runs or image_tokens(plain, inputs["input_ids"]).any():
+            return watched_forward(model, plain, inputs)
+        blank_image.check_mixture(plain)
+        rows, length = inputs["input_ids"].shape
+        both = join_rows([inputs, self._prepare_inputs(self._blank)], self.processing_class.tokenizer.pad_token_id)
+        outputs, call = watched_forward(model, plain, both)
+        outputs.logits = outputs.logits[:rows]
+        return outputs, blank_image.first_rows(call, rows, length)
+
     def token_weights(
-        self, model: PreTrainedModel, inputs: dict[str, Tensor], labels: Tensor, call: LanguageModelCall
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, Tensor],
+        labels: Tensor,
+        call: LanguageModelCall,
+        with_image: bool,
     ) -> Tensor:
         """Weights `(B, T)` of the predictions of a batch, from a second pass without the image (Eq. 1 to 4)."""
         args, supervised = self.args, labels[:, 1:] != IGNORED_LABEL
-        if self.anywhere(image_tokens(model, inputs["input_ids"]).any()):
+        if with_image:
             # The authors' pooling looks at unsupervised tokens, for which the dropped pass has no states.
             released = args.cal_pooling == "released"
             mode = contrast_mode(model, labels.shape[1], "masked" if released else args.cal_contrast)
+            (masked,) = self.anywhere(torch.tensor(mode == "masked", device=labels.device))  # rows differ in length
+            mode = "masked" if masked else "dropped"
             delta = label_deltas(model, inputs, labels, call, mode, released, args.loss_chunk)
         else:
             delta = torch.zeros(supervised.shape, device=labels.device)
         return visual_token_weights(delta, supervised, tuple(args.cal_clamp), args.cal_window, args.cal_pooling)
+
+    def anywhere(self, *flags: Tensor) -> list[bool]:
+        """Return which flags are set on any process, so that all of them run a pass, or no process does."""
+        return (sum_over_processes(torch.stack(flags).float()) > 0).tolist()
 
     # The normaliser
 
@@ -209,10 +277,6 @@ class CALTrainer(BaseTrainer):
         self._weight_sum, self._returned = 0.0, 0.0
         return corrected
 
-    def anywhere(self, flag: Tensor) -> bool:
-        """Return whether a flag is set on any process: all of them run a pass, or no process does."""
-        return bool(sum_over_processes(flag.float()) > 0)
-
     # Parameters
 
     def create_optimizer(self, *args: Any, **kwargs: Any):
@@ -244,7 +308,7 @@ def weighted_cross_entropy(
     supervised = labels[:, 1:] != IGNORED_LABEL
     target, hidden, weights = labels[:, 1:][supervised], call.hidden[:, :-1][supervised], weights[supervised]
     head = model.get_output_embeddings()
-    return chunked_cross_entropy_sum(head, hidden, target, weights, chunk, logit_cap(model)), weights.sum()
+    return chunked_cross_entropy_sum(head, hidden, target, weights, chunk, call.finish), weights.sum()
 
 
 def label_deltas(
@@ -282,15 +346,9 @@ def label_deltas(
         unseen,
         target[positions].clamp_min(0),
         chunk,
-        logit_cap(model),
+        call.finish,
     ).float()
     return delta
-
-
-def logit_cap(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
-    """Return the soft cap that some language models put on their logits."""
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return None if cap is None else lambda logits: cap * torch.tanh(logits / cap)
 
 
 def freeze_untrained(model: PreTrainedModel, train_parts: Sequence[str]) -> None:

@@ -1,27 +1,38 @@
 """CAL's contrast pass: the language model's states at the same tokens, had it not seen the image.
 
 The image tokens are dropped and every other token keeps its position, so the pass costs what its text costs. That is
-exact where each token reaches all earlier ones by attention alone; where it does not, image tokens stay in place behind
-the attention mask instead ("masked"), as in the authors' code.
+exact where each token reaches all earlier ones. Where attention reaches back only so far, image tokens stay in place
+behind the attention mask instead ("masked"), as in the authors' code. A layer that carries a state along the row has no
+use for a mask: there only a dropped token is absent.
 
 Shapes: B rows, L tokens per row, H hidden width.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..data.chat.encoder import image_token_ids
+from .cal_head import UNCHANGED, Finish, HeadCall, find_finish, without_dropout
+
+logger = logging.getLogger(__name__)
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")  # inputs with one value per token, in the models that have them
 FULL_ATTENTION = "full_attention"
-WINDOWED_ATTENTION = ("sliding_attention", "chunked_attention")
+WINDOWED_ATTENTION = {"sliding_attention", "chunked_attention", "hybrid_sliding"}
+# Layers with a state that every token changes, masked or not.
+STATEFUL = {"linear_attention", "conv", "hybrid", "hybrid_sliding"}
+PER_TOKEN = {"moe", "dense", "sparse"}  # no token sees another
+# Arguments that come with several samples in one row.
+PACKING = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
 
 
 @dataclass
@@ -29,6 +40,7 @@ class LanguageModelCall:
     """Inputs and outputs of one call of the language model, recorded from outside."""
 
     positions: Tensor | None = None  # as the model made them: (B, L), (1, L), (3 or 4, B, L), or None for 0, 1, 2, ...
+    finish: Finish = UNCHANGED  # how the model makes its logits of those of its head
     embeddings: Tensor = field(init=False)  # (B, L, H), image features in place
     hidden: Tensor = field(init=False)  # (B, L, H)
 
@@ -44,9 +56,15 @@ def watched(model: PreTrainedModel) -> Iterator[LanguageModelCall]:
     def after(module: nn.Module, args: tuple, output) -> None:
         call.hidden = output[0]
 
-    hooks = [decoder.register_forward_pre_hook(before, with_kwargs=True), decoder.register_forward_hook(after)]
-    try:
+    with _hooked(decoder.register_forward_pre_hook(before, with_kwargs=True), decoder.register_forward_hook(after)):
         yield call
+
+
+@contextmanager
+def _hooked(*hooks: RemovableHandle) -> Iterator[None]:
+    """Remove hooks afterwards."""
+    try:
+        yield
     finally:
         for hook in hooks:
             hook.remove()
@@ -61,9 +79,22 @@ def watched_forward(
         model (`nn.Module`): The model as it is trained, in whatever wraps it.
         plain (`PreTrainedModel`): The same, unwrapped.
         inputs (`dict`): Arguments of its forward, without labels.
+
+    Raises:
+        ValueError: If the model's logits are not those of its head, finished as its configuration says.
     """
-    with watched(plain) as call:
-        return model(**inputs, logits_to_keep=1, use_cache=False), call
+    head_calls: list[tuple[Tensor, Tensor]] = []
+
+    def after(module: nn.Module, args: tuple, output: Tensor) -> None:
+        head_calls.append((args[0][:, -1].detach(), output[:, -1].detach().clone()))  # some models change it in place
+
+    with watched(plain) as call, _hooked(plain.get_output_embeddings().register_forward_hook(after)):
+        outputs = model(**inputs, logits_to_keep=1, use_cache=False)
+    if not head_calls:
+        raise ValueError(f"CAL cannot train {type(plain).__name__}: it makes logits without calling its output head")
+    hidden, logits = call.hidden[:, -1].detach(), outputs.logits[:, -1].detach()
+    call.finish = find_finish(plain, HeadCall(hidden, *head_calls[-1], logits))
+    return outputs, call
 
 
 def image_tokens(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
@@ -83,14 +114,36 @@ def why_inexact(model: PreTrainedModel, length: int) -> str | None:
             f"{type(model).__name__} reads images through cross-attention, not as tokens of the text; CAL's contrast "
             "pass knows only image tokens. Train it with --cal false."
         )
-    window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    kinds = set(getattr(config, "layer_types", None) or [WINDOWED_ATTENTION[0] if window else FULL_ATTENTION])
-    others = kinds - {FULL_ATTENTION, *WINDOWED_ATTENTION}
-    if others:
-        return f"its layers keep a state besides attention ({', '.join(sorted(others))})"
-    if kinds & set(WINDOWED_ATTENTION) and (window is None or length > window):
+    window, kinds = _window(model), _layer_kinds(model)
+    if kinds & WINDOWED_ATTENTION and (window is None or length > window):
         return f"its attention reaches {window} tokens back and rows have {length}"
-    return None
+    return _unknown_kinds(kinds)
+
+
+def why_unmaskable(model: PreTrainedModel) -> str | None:
+    """Say why masked image tokens would still change the states of later tokens; None where they do not."""
+    kinds = _layer_kinds(model)
+    if stateful := kinds & STATEFUL:
+        return f"its layers keep a state that masked tokens change too ({', '.join(sorted(stateful))})"
+    return _unknown_kinds(kinds)
+
+
+def _window(model: PreTrainedModel) -> int | None:
+    """How many tokens back a layer with a window reaches."""
+    config = model.config.get_text_config()
+    return getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+
+
+def _layer_kinds(model: PreTrainedModel) -> set[str]:
+    """The kinds of layers of a language model, as its configuration names them."""
+    only = "sliding_attention" if _window(model) else FULL_ATTENTION
+    return set(getattr(model.config.get_text_config(), "layer_types", None) or [only])
+
+
+def _unknown_kinds(kinds: set[str]) -> str | None:
+    """Name the layers of which nothing is known."""
+    unknown = kinds - {FULL_ATTENTION} - WINDOWED_ATTENTION - STATEFUL - PER_TOKEN
+    return f"it has layers of a kind that CAL does not know ({', '.join(sorted(unknown))})" if unknown else None
 
 
 def contrast_mode(
@@ -99,14 +152,51 @@ def contrast_mode(
     """Choose how to take the image away from rows of `length` tokens: as asked, or by dropping where that is exact.
 
     Raises:
-        ValueError: If dropping is asked for and not exact, or the image reaches the language model in another way.
+        ValueError: If the way that is asked for is not exact, or neither is, or the image reaches the language model in
+            another way.
     """
-    reason = why_inexact(model, length)
-    if asked == "dropped" and reason is not None:
+    reasons: dict[Literal["dropped", "masked"], str | None] = {
+        "dropped": why_inexact(model, length),
+        "masked": why_unmaskable(model),
+    }
+    if asked == "auto":
+        asked = "masked" if reasons["dropped"] else "dropped"
+    if (reason := reasons[asked]) is None:
+        return asked
+    exact = [mode for mode, other in reasons.items() if other is None]
+    raise ValueError(
+        f"contrast={asked!r} is not exact for {type(model).__name__}: {reason}; "
+        + (f"use 'auto' or {exact[0]!r}" if exact else "train it with --cal false")
+    )
+
+
+def refuse_packed(inputs: dict[str, Tensor]) -> None:
+    """Refuse rows that hold several samples, which only the main pass would keep apart.
+
+    Raises:
+        ValueError: If the batch has an argument of packing, an attention mask that is more than 1 on tokens and 0 on
+            padding, or positions that start again within a row.
+    """
+    mask, positions = inputs.get("attention_mask"), inputs.get("position_ids")
+    packed = [name for name in PACKING if name in inputs]
+    if mask is not None and (mask.ndim > 2 or bool((mask > 1).any())):
+        packed.append("attention_mask")
+    if positions is not None and _restart(positions, mask):
+        packed.append("position_ids")
+    if packed:
         raise ValueError(
-            f"contrast='dropped' is not exact for {type(model).__name__}: {reason}; use 'auto' or 'masked'"
+            f"rows hold several samples ({', '.join(packed)}): CAL's pass without the image would let each see those "
+            "before it; give one sample per row, or train with --cal false"
         )
-    return "masked" if asked == "masked" or reason is not None else "dropped"
+
+
+def _restart(positions: Tensor, mask: Tensor | None) -> bool:
+    """Whether positions go back to an earlier one between two visible tokens; of several axes the first counts."""
+    first = positions.reshape(-1, *positions.shape[-2:])[0]  # (B, L)
+    back = first[:, 1:] < first[:, :-1]
+    if mask is not None and mask.ndim == 2:
+        back = back & mask[:, 1:].bool() & mask[:, :-1].bool()
+    return bool(back.any())
 
 
 @torch.no_grad()
@@ -133,7 +223,13 @@ def states_without_image(
     Returns:
         `(torch.BoolTensor of shape (B, L), torch.Tensor of shape (N, H))`: which of those tokens have a state without
         the image, and these states in the order of rows and tokens.
+
+    Raises:
+        ValueError: If a row holds several samples.
     """
+    refuse_packed(inputs)
+    if (drop := _largest_dropout(model)) > 0:
+        _warn_of_dropout(type(model).__name__, drop)
     image = image_tokens(model, inputs["input_ids"])  # (B, L)
     visible = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool() & ~image
     if mode == "masked":
@@ -168,149 +264,24 @@ def _gather_positions(positions: Tensor | None, rows: Tensor, order: Tensor, len
 
 def _language_states(model: PreTrainedModel, arguments: dict[str, Tensor]) -> Tensor:
     """Last hidden states of one forward without dropout, without a cache, leaving the random state as it was."""
-    # A linear layer computes the same in evaluation, but one of bitsandbytes would repack its weights there, with loss.
-    modules = [module for module in model.get_decoder().modules() if not isinstance(module, nn.Linear)]
-    trained = [module for module in modules if module.training]
-    try:
-        for module in trained:
-            module.training = False
-        return watched_forward(model, model, arguments)[1].hidden
-    finally:
-        for module in trained:
-            module.training = True
+    with without_dropout(model.get_decoder()), watched(model) as call:
+        model(**arguments, logits_to_keep=1, use_cache=False)
+    return call.hidden
 
 
-# Inside the output head
+def _largest_dropout(model: PreTrainedModel) -> float:
+    """The largest rate at which the language model drops values in training, now; 0 in evaluation."""
+    decoder = model.get_decoder()
+    rates = [module.p for module in decoder.modules() if isinstance(module, nn.Dropout) and module.training]
+    attention = getattr(model.config.get_text_config(), "attention_dropout", 0.0) if decoder.training else 0.0
+    return max([attention or 0.0, *rates])
 
 
-def chunked_cross_entropy_sum(
-    head: nn.Module,
-    hidden: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    chunk: int = 1024,
-    finish: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Weighted sum of the cross-entropies of tokens, with gradients for the hidden states and the head.
-
-    Weights are known, so the gradient of each chunk is taken while its logits are in memory: nothing is computed twice,
-    and the memory is that of one chunk of logits instead of all. The head is called as a module, so sharding,
-    quantisation and adapters of the head take part.
-
-    Args:
-        head (`nn.Module`): Maps hidden states to logits over V tokens: a linear layer or anything in its place.
-        hidden (`torch.Tensor` of shape `(N, H)`): The states that predict the supervised tokens.
-        labels (`torch.LongTensor` of shape `(N,)`): The tokens that they should predict.
-        weights (`torch.Tensor` of shape `(N,)`): Of each token's loss; no gradient flows to them.
-        chunk (`int`): Number of tokens whose logits are held at a time, >= 1.
-        finish (`Callable`, *optional*): Change that the model makes to the head's logits, such as a soft cap.
-
-    Returns:
-        `torch.Tensor` of shape `()`, float32 or wider: `sum_i weights_i * CE(head(hidden_i), labels_i)`.
-
-    Reference:
-        The sum in CAL, Eq. 5, https://huggingface.co/papers/2405.17871.
-    """
-    plain = head.forward
-    logits_of = plain if finish is None else (lambda states: finish(plain(states)))
-
-    def total(hidden: Tensor) -> Tensor:
-        taken = torch.is_grad_enabled()
-        trained = [parameter for parameter in head.parameters() if parameter.requires_grad and taken]
-        states = hidden if taken else hidden.detach()
-        return _ChunkedCrossEntropySum.apply(logits_of, chunk, labels, weights, states, *trained)
-
-    with _calling_instead(head, total):
-        return head(hidden)
-
-
-@torch.no_grad()
-def label_gain(
-    head: nn.Module,
-    seen: Tensor,
-    unseen: Tensor,
-    labels: Tensor,
-    chunk: int = 1024,
-    finish: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Difference of each label's logit between two states, in float32 or wider.
-
-    For a plain linear head it is one dot product per token, `<seen_i - unseen_i, W[labels_i]>`, without a vocabulary's
-    worth of logits and without the rounding of half precision. Any other head computes its logits, chunk by chunk.
-
-    Args:
-        head (`nn.Module`): Maps hidden states to logits over V tokens.
-        seen, unseen (`torch.Tensor` of shape `(N, H)`): States with and without the image.
-        labels (`torch.LongTensor` of shape `(N,)`): The tokens that they should predict.
-        chunk (`int`): Number of tokens whose logits are held at a time, where logits are needed.
-        finish (`Callable`, *optional*): Change that the model makes to the head's logits.
-
-    Returns:
-        `torch.Tensor` of shape `(N,)`: the delta of CAL, Eq. 1 and 2, https://huggingface.co/papers/2405.17871.
-    """
-    plain = head.forward
-    wide = torch.promote_types(seen.dtype, torch.float32)
-
-    def by_rows(seen: Tensor) -> Tensor:
-        return ((seen.to(wide) - unseen.to(wide)) * head.weight[labels].to(wide)).sum(-1)
-
-    def own_logit(states: Tensor, labels: Tensor) -> Tensor:
-        logits = plain(states).to(wide)
-        return (logits if finish is None else finish(logits)).gather(1, labels[:, None])[:, 0]
-
-    def by_logits(seen: Tensor) -> Tensor:
-        parts = zip(seen.split(chunk), unseen.split(chunk), labels.split(chunk), strict=True)
-        return torch.cat([own_logit(one, y) - own_logit(two, y) for one, two, y in parts])
-
-    with _calling_instead(head, by_rows if type(head) is nn.Linear and finish is None else by_logits):
-        return head(seen)
-
-
-@contextmanager
-def _calling_instead(head: nn.Module, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let a call of the module run `function`: within it the weights of a sharded head are gathered, backward too."""
-    own = vars(head).get("forward")  # accelerate's hooks put one on the instance
-    head.forward = function
-    try:
-        yield
-    finally:
-        del head.forward
-        if own is not None:
-            head.forward = own
-
-
-class _ChunkedCrossEntropySum(torch.autograd.Function):
-    """Takes all gradients in the forward pass; the backward pass only scales them."""
-
-    @staticmethod
-    def forward(ctx, logits_of, chunk: int, labels: Tensor, weights: Tensor, hidden: Tensor, *trained: Tensor):
-        total = torch.zeros((), dtype=weights.dtype, device=hidden.device)
-        wanted = ctx.needs_input_grad[4]
-        hidden_gradient = torch.zeros_like(hidden) if wanted else None
-        # Sums over many chunks lose their low bits in half precision.
-        sums = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in trained]
-        for start in range(0, len(hidden), chunk):
-            part = slice(start, start + chunk)
-            with torch.enable_grad():
-                states = hidden[part].detach().requires_grad_(wanted)
-                logits = logits_of(states).to(weights.dtype)
-                value = (weights[part] * F.cross_entropy(logits, labels[part], reduction="none")).sum()
-            del logits
-            total += value.detach()
-            leaves = [states, *trained] if wanted else list(trained)
-            if not leaves:
-                continue
-            gradients = list(torch.autograd.grad(value, leaves))
-            if hidden_gradient is not None:
-                hidden_gradient[part] = gradients.pop(0)
-            for running, gradient in zip(sums, gradients, strict=True):
-                running += gradient
-        ctx.save_for_backward(hidden_gradient, *(running.to(p.dtype) for running, p in zip(sums, trained, strict=True)))
-        return total
-
-    @staticmethod
-    def backward(ctx, scale: Tensor):
-        gradients = [
-            None if gradient is None else gradient * scale.to(gradient.dtype) for gradient in ctx.saved_tensors
-        ]
-        return None, None, None, None, *gradients
+@cache
+def _warn_of_dropout(name: str, rate: float) -> None:
+    """Warn once: the main pass drops values out, the pass without the image does not."""
+    logger.warning(
+        "the language model of %s has dropout of up to %s: CAL's deltas then hold its noise beside what the image adds",
+        name,
+        rate,
+    )

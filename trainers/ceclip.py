@@ -5,12 +5,16 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..modeling import CECLIPModel
-from .adapters import is_adapted
+from .adapters import is_adapted, plain_model
 from .dual_encoder import DualEncoderArguments, DualEncoderTrainer
-from .losses import clip_contrastive, cross_modal_rank, intra_modal_contrast
+from .losses import cross_modal_rank, intra_modal_contrast
+from .streaming import StreamedRows
 
 THRESHOLD_FILE = "rank_threshold.safetensors"
 
@@ -56,19 +60,27 @@ class CECLIPArguments(DualEncoderArguments):
 
 
 class CECLIPTrainer(DualEncoderTrainer):
-    """Trains a `CECLIPModel`, whose `rank_threshold` buffer is the state of the curriculum.
+    """Trains a `CECLIPModel`, whose `rank_threshold` buffer is the state of the curriculum, or another dual encoder.
+
+    Any other model, such as SigLIP, gets such a buffer for the time of its training. On SigLIP the contrast takes
+    SigLIP's form. Rank and intra-modal contrast stay as they are, with SigLIP's own scale: they compare the logits of
+    one image or caption with each other, and a bias that is added to all of them makes no difference.
 
     With `rank_rule="fixed"` the trainer fills the buffer with the argument `rank_threshold`. A resumed run continues
     with the thresholds of its checkpoint, under every rule.
 
-    Adapters are saved without buffers, so their checkpoints hold the thresholds in a separate file. No output depends
-    on the thresholds, so a finished adapter does not need them.
+    Only a `CECLIPModel` is saved with its buffer, and adapters are not, so checkpoints of all others hold the
+    thresholds in a separate file. No output depends on the thresholds, so a finished model does not need them.
 
     Reference:
         Contrasting intra-modal and ranking cross-modal hard negatives, https://huggingface.co/papers/2306.08832.
     """
 
-    def __init__(self, model: CECLIPModel, args: CECLIPArguments, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: CECLIPArguments, **kwargs: Any):
+        plain = plain_model(model)
+        if not isinstance(plain, CECLIPModel):
+            plain.register_buffer("rank_threshold", torch.zeros(args.num_negatives), persistent=False)
+        self._thresholds_apart = is_adapted(model) or not isinstance(plain, CECLIPModel)
         thresholds = len(model.rank_threshold)
         if thresholds != args.num_negatives:
             raise ValueError(
@@ -80,6 +92,11 @@ class CECLIPTrainer(DualEncoderTrainer):
         if args.rank_rule == "fixed":
             model.rank_threshold.fill_(args.rank_threshold)
 
+    def stream_rows(self, rows: Any, args: CECLIPArguments) -> StreamedRows:
+        if args.as_released:
+            raise ValueError("as_released starts the thresholds over in every epoch, and a stream has no epochs")
+        return super().stream_rows(rows, args)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Contrast + rank_weight * cross-modal rank + intra_modal_weight * intra-modal contrast."""
         args = self.args
@@ -88,9 +105,7 @@ class CECLIPTrainer(DualEncoderTrainer):
         mask = batch.negative_mask
 
         def contrast():
-            return clip_contrastive(
-                batch.image, batch.caption, batch.logit_scale, batch.negative, None if args.as_released else mask
-            )
+            return batch.contrast(masked=not args.as_released)
 
         def rank():
             threshold = self.thresholds()
@@ -111,9 +126,10 @@ class CECLIPTrainer(DualEncoderTrainer):
         loss = self.sum_terms(terms, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
-    def thresholds(self):
+    def thresholds(self) -> Tensor:
         """Return the model's buffer; the authors' code starts it over in every epoch."""
         threshold = self.accelerator.unwrap_model(self.model).rank_threshold
+        threshold.data = threshold.data.float()  # DeepSpeed makes buffers half precision too
         epoch = int(self.state.epoch or 0)
         if self._threshold_epoch is None:  # a resumed run: the epoch in which its checkpoint was written
             self._threshold_epoch = max(math.ceil(self.state.epoch or 0) - 1, 0)
@@ -123,10 +139,9 @@ class CECLIPTrainer(DualEncoderTrainer):
         return threshold
 
     def save_extra_state(self, folder: str) -> None:
-        if is_adapted(self.model):
-            threshold = self.model.rank_threshold
-            save_file({"rank_threshold": threshold}, os.path.join(folder, THRESHOLD_FILE))
+        if self._thresholds_apart and self.args.should_save:
+            save_file({"rank_threshold": self.model.rank_threshold}, os.path.join(folder, THRESHOLD_FILE))
 
     def load_extra_state(self, folder: str) -> None:
-        if is_adapted(self.model):
+        if self._thresholds_apart:
             self.model.rank_threshold.copy_(load_file(os.path.join(folder, THRESHOLD_FILE))["rank_threshold"])

@@ -1,7 +1,7 @@
 """ComAlign: light heads over a frozen dual encoder learn to match entities with entities, relations with relations."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..modeling.comalign import ComAlignOutput
 from .distributed import gather_rows
 from .dual_encoder import ContrastiveArguments, DualEncoderTrainer, split_captions
 from .losses import similarity_contrast
+from .streaming import is_stream
 from .trainer import sample_seed
 
 IMAGE_INPUTS = ("image_components", "image_global", "image_mask")
@@ -57,7 +58,7 @@ class ComAlignTrainer(DualEncoderTrainer):
         kwargs: As for `transformers.Trainer`.
 
     Raises:
-        ValueError: If neither `train_dataset` nor `data_collator` is given.
+        ValueError: If neither `train_dataset` nor `data_collator` is given, or a dataset is a stream.
 
     Reference:
         ComAlign, https://huggingface.co/papers/2409.08206, for the similarities. The objective is ours.
@@ -71,6 +72,11 @@ class ComAlignTrainer(DualEncoderTrainer):
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
+        if is_stream(train_dataset) or is_stream(kwargs.get("eval_dataset")):
+            raise ValueError(
+                "ComAlign trains on stored features: read the stream once with ComponentFeatureRows(stream, ...), "
+                "which encodes its images and captions, and give that as the dataset"
+            )
         if data_collator is None:
             if train_dataset is None:
                 raise ValueError(
@@ -153,7 +159,7 @@ class ComponentFeatureRows(Dataset):
     where there are fewer.
 
     Args:
-        rows (sequence of `dict`): With `image`, `entities`, `relations`, `captions` and optionally `negative_captions`,
+        rows (iterable of `dict`): With `image`, `entities`, `relations`, `captions` and optionally `negative_captions`,
             as from `load_components` or `SceneComponentDataset`; at least one caption each.
         backbone (`PreTrainedModel`): The frozen dual encoder.
         processor (`ProcessorMixin`): Its processor.
@@ -167,7 +173,7 @@ class ComponentFeatureRows(Dataset):
 
     def __init__(
         self,
-        rows: Sequence[dict[str, Any]],
+        rows: Iterable[dict[str, Any]],
         backbone: PreTrainedModel,
         processor: ProcessorMixin,
         image_features: Features,

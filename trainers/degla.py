@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from .distributed import gathered, held, held_in_float32, shard_frozen
 from .dual_encoder import DualEncoderArguments, DualEncoderTrainer
-from .losses import clip_contrastive, image_grounded_contrast, self_distillation, text_grounded_contrast
+from .losses import image_grounded_contrast, self_distillation, text_grounded_contrast
 
 TEACHER_FILE = "teacher.safetensors"
 
@@ -47,7 +48,13 @@ class DeGLAArguments(DualEncoderArguments):
 
 
 class DeGLATrainer(DualEncoderTrainer):
-    """Trains a `DeGLACLIPModel`; the EMA teacher belongs to the trainer and travels in its checkpoints.
+    """Trains a `DeGLACLIPModel` or any other dual encoder; the EMA teacher belongs to the trainer and its checkpoints.
+
+    On SigLIP the contrast takes SigLIP's form. The image-grounded contrast stays a softmax with SigLIP's own scale: it
+    compares the logits of one image, and a bias that is added to all of them makes no difference. The text-grounded
+    contrast and the self-distillation know neither scale nor bias.
+
+    Under ZeRO-3 each process holds a float32 shard of the teacher, averaged in place.
 
     Reference:
         Decoupled Global-Local Alignment, https://huggingface.co/papers/2504.16801, Eq. 4 to 10.
@@ -55,16 +62,21 @@ class DeGLATrainer(DualEncoderTrainer):
 
     def __init__(self, model, args: DeGLAArguments, **kwargs: Any):
         super().__init__(model, args, **kwargs)
-        self.teacher = make_teacher(model) if args.text_grounded_weight or args.distillation_weight else None
+        self.teacher = self._place_teacher() if args.text_grounded_weight or args.distillation_weight else None
+
+    def _place_teacher(self) -> nn.Module:
+        """Make the teacher where the batches will be: the Trainer places the student later under some engines."""
+        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        if plugin is not None and plugin.zero_stage == 3:
+            return shard_frozen(make_teacher(self.model, shared=()), plugin.deepspeed_config["zero_optimization"])
+        teacher = make_teacher(self.model)
+        return teacher if self.is_model_parallel else teacher.to(self.args.device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Contrast + lambda 1 * image-grounded + lambda 2 * text-grounded + lambda 3 * self-distillation (Eq. 10)."""
         args, teacher = self.args, self.embed_teacher(inputs)
         outputs, student = self.embed(model, inputs)
         scale, mask = student.logit_scale, student.negative_mask
-
-        def contrast():
-            return clip_contrastive(student.image, student.caption, scale, student.negative, mask)
 
         def image_grounded():
             return image_grounded_contrast(student.image, student.caption, student.negative, scale, mask)
@@ -88,7 +100,7 @@ class DeGLATrainer(DualEncoderTrainer):
             )
 
         terms = {
-            "contrast": (1.0, contrast),
+            "contrast": (1.0, student.contrast),
             "image_grounded": (args.image_grounded_weight, image_grounded),
             "text_grounded": (args.text_grounded_weight, text_grounded),
             # A sum over the rows of a step, of which the Trainer divides each part by the number of parts.
@@ -107,32 +119,37 @@ class DeGLATrainer(DualEncoderTrainer):
         """Embed the same batch with the teacher; return None when no term needs it."""
         if self.teacher is None:
             return None
-        with self.accelerator.autocast():
+        half = torch.bfloat16 if self.args.bf16 else torch.float16
+        with torch.autocast(self.args.device.type, half, enabled=self.args.bf16 or self.args.fp16):
             return self.embed(self.teacher, inputs)[1]
 
     def after_optimizer_step(self) -> None:
         """Let the teacher follow (Eq. 6), then bound the student's logit scale, in the order of the authors' code."""
         if self.teacher is not None:
-            teacher, student = zip(*self.averaged().values(), strict=True)
-            ema_update(teacher, student, self.args.teacher_decay)
+            pairs = self.averaged().values()
+            ema_update(
+                [held(average) for average, _ in pairs],
+                [held_in_float32(own) for _, own in pairs],
+                self.args.teacher_decay,
+            )
         super().after_optimizer_step()
 
-    def averaged(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def averaged(self) -> dict[str, tuple[nn.Parameter, nn.Parameter]]:
         """Pair each average of the teacher with the student's parameter that it follows, by name.
 
         For an adapted student these are the adapters `A` and `B`, not their products: the teacher's weights are
         `EMA(B) EMA(A)` instead of `EMA(B A)`. The two are equal while one factor stays fixed, and otherwise differ by
         terms of second order in the distance that the factors moved.
         """
-        teacher: nn.Module = self.teacher
-        average = dict(teacher.named_parameters())
+        average = dict(self.accelerator.unwrap_model(self.teacher).named_parameters())
         student = self.accelerator.unwrap_model(self.model).named_parameters()
         return {name: (average[name], own) for name, own in student if own.requires_grad}
 
     def save_extra_state(self, folder: str) -> None:
         if self.teacher is not None:
-            tensors = {name: average for name, (average, _) in self.averaged().items()}
-            save_file(tensors, os.path.join(folder, TEACHER_FILE))
+            tensors = {name: whole_copy(average).cpu() for name, (average, _) in self.averaged().items()}
+            if self.args.should_save:
+                save_file(tensors, os.path.join(folder, TEACHER_FILE))
 
     def load_extra_state(self, folder: str) -> None:
         if self.teacher is None:
@@ -142,7 +159,12 @@ class DeGLATrainer(DualEncoderTrainer):
             raise ValueError(
                 f"{folder} holds no {TEACHER_FILE}: it was not saved by DeGLATrainer, or without a teacher"
             )
-        self.teacher.load_state_dict(load_file(path), strict=False)
+        saved, averaged = load_file(path), self.averaged()
+        if missing := averaged.keys() - saved.keys():
+            raise ValueError(f"{path} lacks the averages of {len(missing)} trained weights, such as {min(missing)}")
+        for name, (average, _) in averaged.items():
+            with gathered(average, write=True):
+                average.data.copy_(saved[name])
 
 
 # The teacher
@@ -171,11 +193,24 @@ def ema_update(teacher: Sequence[Tensor], student: Sequence[Tensor], decay: floa
     get_ema_multi_avg_fn(decay)(list(teacher), same_dtype, None)
 
 
-def make_teacher(student: nn.Module) -> nn.Module:
-    """Make a frozen float32 copy of `student` in evaluation mode. Its buffers are never averaged.
+def make_teacher(student: nn.Module, shared: Collection[nn.Parameter] | None = None) -> nn.Module:
+    """Make a whole frozen float32 copy of `student` in evaluation mode. Its buffers are never averaged.
 
-    Frozen float32 parameters are shared with the student, so the teacher of an adapted model takes no more memory than
-    the adapters. Half-precision weights are copied all the same.
+    Args:
+        student (`nn.Module`): Whole, or sharded by ZeRO-3; then all processes have to call this.
+        shared (`Collection[nn.Parameter]`, *optional*): Parameters of which no copy is made. Default: frozen float32
+            ones, so that the teacher of an adapted model takes no more memory than the adapters.
     """
-    shared = {id(own): own for own in student.parameters() if not own.requires_grad and own.dtype == torch.float32}
-    return copy.deepcopy(student, shared).float().eval().requires_grad_(False)
+    if shared is None:
+        shared = [own for own in student.parameters() if not own.requires_grad and own.dtype == torch.float32]
+    known: dict[int, Any] = {id(own): own for own in shared}
+    for own in student.parameters():
+        if id(own) not in known:
+            known[id(own)] = nn.Parameter(whole_copy(own), requires_grad=False)
+    return copy.deepcopy(student, known).float().eval().requires_grad_(False)
+
+
+def whole_copy(parameter: nn.Parameter) -> Tensor:
+    """Copy the values of a parameter in float32; of a sharded one, all processes have to ask."""
+    with gathered(parameter):
+        return parameter.detach().to(torch.float32, copy=True)

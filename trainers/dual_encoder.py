@@ -1,5 +1,6 @@
 """The trainers of dual encoders: the recipe on which the papers agree, batches, embeddings of the global batch."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,13 +10,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
+from transformers.utils import ModelOutput
 
+from ..data.features.encode import check_image_format
 from ..data.images import open_image
-from ..data.tokenization import caption_padding
-from .distributed import gather_rows
+from ..data.tokenization import caption_format
+from .adapters import plain_model
+from .columns import column_names, column_of
+from .distributed import clamp_parameter, gather_rows, whole_shape
+from .losses import clip_contrastive, sigmoid_contrast
+from .sampling import images_apart
+from .streaming import StreamedRows
 from .trainer import BaseArguments, BaseTrainer, sample_seed
 
 LARGEST_LOGIT_SCALE = 100.0  # CLIP's bound; beyond it cosines are amplified into noise
+MODEL_INPUTS = ("input_ids", "attention_mask", "pixel_values")
+PEEKED = 100  # first rows of a stream, which tell whether it has negatives
 SIDE_RATIOS = (3 / 4, 4 / 3)  # of a random crop, width to height
 
 
@@ -84,6 +94,25 @@ class EmbeddedBatch:
     negative: Tensor  # (N, K, D)
     negative_mask: Tensor  # (N, K)
     logit_scale: Tensor  # () or (1,), exponentiated
+    logit_bias: Tensor | None = None  # (1,), of SigLIP
+
+    def contrast(self, masked: bool = True) -> Tensor:
+        """Contrast images with all captions and negatives, in the form in which the model was pretrained.
+
+        That is CLIP's softmax, or, for a model with a logit bias, SigLIP's sigmoid. In the latter a negative is one
+        more text that belongs to no image.
+
+        Args:
+            masked (`bool`): Whether negatives that do not exist are left out.
+        """
+        mask = self.negative_mask if masked else torch.ones_like(self.negative_mask)
+        if self.logit_bias is None:
+            return clip_contrastive(self.image, self.caption, self.logit_scale, self.negative, mask)
+        text = torch.cat([self.caption, self.negative.flatten(0, 1)])  # (N * (1 + K), D)
+        positive = torch.eye(len(self.image), len(text), dtype=torch.bool, device=text.device)
+        exists = torch.cat([mask.new_ones(len(self.caption)), mask.flatten()])
+        ignore = (exists == 0).expand_as(positive)
+        return sigmoid_contrast(self.image, text, positive, self.logit_scale, self.logit_bias, ignore)
 
 
 class DualEncoderTrainer(BaseTrainer):
@@ -93,7 +122,8 @@ class DualEncoderTrainer(BaseTrainer):
     compare eval losses across batch sizes.
 
     Args:
-        model (`PreTrainedModel`): A CLIP-like model: `forward` returns `image_embeds` and `text_embeds`.
+        model (`PreTrainedModel`): A dual encoder such as CLIP or SigLIP: `forward` returns `image_embeds` and
+            `text_embeds`, and there is a `logit_scale`.
         args (`DualEncoderArguments`): The recipe.
         train_dataset, eval_dataset: Map-style rows with `image`, `caption` and `negative_captions`, see
             `DualEncoderCollator`; for evaluation also a dictionary of several.
@@ -101,8 +131,8 @@ class DualEncoderTrainer(BaseTrainer):
         kwargs: As for `transformers.Trainer`.
 
     Raises:
-        ValueError: If the launched processes would run without synchronising gradients, or a batch would leave nothing
-            to contrast.
+        ValueError: If the launched processes would run without synchronising gradients, a batch would leave nothing to
+            contrast, or the model has no logit scale or takes images of no fixed size.
     """
 
     def __init__(
@@ -115,6 +145,7 @@ class DualEncoderTrainer(BaseTrainer):
         data_collator: Callable | None = None,
         **kwargs: Any,
     ):
+        output_scale(model)
         super().__init__(
             model=model,
             args=args,
@@ -137,13 +168,14 @@ class DualEncoderTrainer(BaseTrainer):
         processor: ProcessorMixin, model: PreTrainedModel, args: DualEncoderArguments
     ) -> "DualEncoderCollator":
         """Make the default collator of this trainer."""
+        check_image_format(model.config)
         return DualEncoderCollator(
             processor,
             num_negatives=args.num_negatives,
             negative_choice=args.negative_choice,
-            padding=caption_padding(model.config),
             crop_scale=None if args.crop_scale is None else (args.crop_scale[0], args.crop_scale[1]),
             seed=sample_seed(args),
+            **caption_format(model.config, processor.tokenizer),
         )
 
     def evaluation_collator(self, rows: Any) -> Callable:
@@ -153,22 +185,24 @@ class DualEncoderTrainer(BaseTrainer):
 
     def embed(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Any, EmbeddedBatch]:
         """One forward of images, captions and negatives; the rows of all processes, with gradient."""
-        keys = ("input_ids", "attention_mask", "pixel_values")
-        outputs = model(**{key: inputs[key] for key in keys})
+        outputs = model(**{key: inputs[key] for key in MODEL_INPUTS if key in inputs})
         image = outputs.image_embeds.float()
         caption, negative = split_captions(outputs.text_embeds.float(), len(image))
         mask = inputs["negative_mask"].to(image.dtype)
-        scale = outputs.get("logit_scale")
-        if scale is None:  # a plain CLIP-like model does not return it
-            scale = self.accelerator.unwrap_model(model).logit_scale.exp()
+        scale, bias = outputs.logit_scale.float(), outputs.get("logit_bias")
         image, caption, negative, mask = gather_rows(image, caption, negative, mask)
-        return outputs, EmbeddedBatch(image, caption, negative, mask, scale.float())
+        return outputs, EmbeddedBatch(image, caption, negative, mask, scale, None if bias is None else bias.float())
 
     def train(self, *args: Any, **kwargs: Any):
         if self.train_dataset is not None:  # the Trainer itself says that it is missing
-            check_batches(len(self.train_dataset), self.args)
+            if not isinstance(self.train_dataset, StreamedRows):
+                check_batches(len(self.train_dataset), self.args)
             self.check_negatives()
         return super().train(*args, **kwargs)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any):
+        apart = images_apart(getattr(self.train_dataset, "rows", None), self.args, sample_seed(self.args))
+        return apart or super()._get_train_sampler(*args, **kwargs)
 
     def check_negatives(self) -> None:
         """Say which share of the rows has negatives, and refuse to train on negatives that are not there.
@@ -176,7 +210,8 @@ class DualEncoderTrainer(BaseTrainer):
         Raises:
             ValueError: If no row has a negative and `num_negatives` is not 0.
         """
-        rows = getattr(self.train_dataset, "rows", None)
+        streamed = isinstance(self.train_dataset, StreamedRows)
+        rows = self.train_dataset.first(PEEKED) if streamed else getattr(self.train_dataset, "rows", None)
         if self.args.num_negatives == 0 or (counts := count_negatives(rows)) is None:
             return
         having = sum(count > 0 for count in counts)
@@ -192,14 +227,66 @@ class DualEncoderTrainer(BaseTrainer):
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices only: no gain, bias, class embedding or temperature decays."""
-        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+        return [name for name, parameter in model.named_parameters() if len(whole_shape(parameter)) >= 2]
 
-    @torch.no_grad()
     def after_optimizer_step(self) -> None:
-        """Keep the logit scale within CLIP's bounds, 1 and 100; a frozen one belongs to the base."""
-        scale = self.accelerator.unwrap_model(self.model).logit_scale
-        if scale.requires_grad:
-            scale.clamp_(0.0, torch.tensor(LARGEST_LOGIT_SCALE).log().item())
+        """Keep the logit scale of a CLIP within its bounds, 1 and 100.
+
+        That of a SigLIP has no bound in its training, and a frozen one belongs to the base.
+        """
+        model = plain_model(self.accelerator.unwrap_model(self.model))
+        if model.logit_scale.requires_grad and logit_bias(model) is None:
+            clamp_parameter(model.logit_scale, 0.0, math.log(LARGEST_LOGIT_SCALE))
+
+
+# The scale and the bias of the logits
+
+
+def logit_bias(model: nn.Module) -> nn.Parameter | None:
+    """Return the bias that SigLIP adds to its logits, None for CLIP: what tells one kind from the other."""
+    return getattr(model, "logit_bias", None)
+
+
+def output_scale(model: nn.Module) -> None:
+    """Let each output of a dual encoder carry its logit scale, exponentiated, and SigLIP's bias.
+
+    Models of transformers use them and do not return them; outside forward, parameters may be shards.
+
+    Args:
+        model (`nn.Module`): Gets a forward hook, which runs before those that shard the parameters again.
+
+    Raises:
+        ValueError: If the model has no logit scale.
+    """
+    plain = plain_model(model)
+    if not hasattr(plain, "logit_scale"):
+        raise ValueError(f"{type(plain).__name__} has no logit_scale to contrast with; accepted: CLIP, SigLIP and kin")
+    plain.register_forward_hook(_add_scale, prepend=True)
+
+
+@dataclass
+class ScaledOutput(ModelOutput):
+    """Output of a dual encoder of transformers with the scale, exponentiated, and the bias of its logits.
+
+    DistributedDataParallel makes outputs anew from their fields, so that what is added to an output needs a field.
+    """
+
+    loss: Tensor | None = None
+    logits_per_image: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    text_embeds: Tensor | None = None
+    image_embeds: Tensor | None = None
+    logit_scale: Tensor | None = None
+    logit_bias: Tensor | None = None
+
+
+def _add_scale(model: nn.Module, args: tuple, outputs: Any) -> Any:
+    """The forward hook."""
+    if not isinstance(outputs, ModelOutput) or "logit_scale" in outputs:
+        return outputs
+    bias = logit_bias(model)
+    kept = {name: outputs[name] for name in ScaledOutput.__dataclass_fields__ if name in outputs}
+    return ScaledOutput(**kept, logit_scale=model.logit_scale.exp(), logit_bias=None if bias is None else bias.clone())
 
 
 # From rows to tensors
@@ -234,7 +321,7 @@ class DualEncoderCollator:
     ```
     pixel_values   (B, 3, H, W)    float
     input_ids      (B*(1+K), T)    captions first, then the negatives of row 0, of row 1, ...
-    attention_mask (B*(1+K), T)
+    attention_mask (B*(1+K), T)    unless the model sees padding
     negative_mask  (B, K)          1 where the negative exists
     row            (B,)            where each sample stands in the dataset
     ```
@@ -244,6 +331,8 @@ class DualEncoderCollator:
         num_negatives (`int`): K. A row with fewer is filled with masked slots.
         negative_choice (`str`): Which of more than K negatives: the `"first"` or a `"random"` one each epoch.
         padding (`str`): `"longest"`, exact for causal text towers such as CLIP's, or `"max_length"`.
+        max_length (`int`, *optional*): Tokens that the model reads at most; default: the tokenizer's.
+        return_attention_mask (`bool`, *optional*): Whether padding is hidden; default: the tokenizer's.
         crop_scale (`tuple[float, float]`, *optional*): Area range of a random resized crop, shares of the image in
             (0, 1]. None: the processor's own resizing.
         seed (`int`): Root of every random choice.
@@ -253,6 +342,8 @@ class DualEncoderCollator:
     num_negatives: int
     negative_choice: Literal["first", "random"] = "first"
     padding: str = "longest"
+    max_length: int | None = None
+    return_attention_mask: bool | None = None
     crop_scale: tuple[float, float] | None = None
     seed: int = 0
 
@@ -260,7 +351,14 @@ class DualEncoderCollator:
         draws = [random.Random(f"{self.seed}/{row['epoch']}/{row['row']}") for row in rows]
         chosen = [self._negatives(row, draw) for row, draw in zip(rows, draws, strict=True)]
         texts = [row["caption"] for row in rows] + [text for negatives in chosen for text, _ in negatives]
-        encoded = self.processor.tokenizer(texts, padding=self.padding, truncation=True, return_tensors="pt")
+        encoded = self.processor.tokenizer(
+            texts,
+            padding=self.padding,
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=self.return_attention_mask,
+            return_tensors="pt",
+        )
         mask = torch.tensor([[valid for _, valid in negatives] for negatives in chosen], dtype=torch.long)
         mask = mask.reshape(len(rows), self.num_negatives)
         # A difference beyond the context length is cut off: what is left is the caption, and no negative.
@@ -268,8 +366,7 @@ class DualEncoderCollator:
         mask = mask * (negatives != captions[:, None]).any(-1)
         return {
             "pixel_values": self._pixels([row["image"] for row in rows], draws),
-            "input_ids": encoded["input_ids"],
-            "attention_mask": encoded["attention_mask"],
+            **{name: encoded[name] for name in MODEL_INPUTS if name in encoded},
             "negative_mask": mask,
             "row": torch.tensor([row["row"] for row in rows]),
         }
@@ -334,14 +431,6 @@ def _input_size(image_processor: Any) -> tuple[int, int]:
     return size["height"], size["width"]
 
 
-def column_names(rows: Any) -> list[str] | None:
-    """Name the columns of a dataset, or the keys of a list of rows; None where they are known on reading only."""
-    if isinstance(rows, list):
-        return list(dict.fromkeys(name for row in rows for name in row))
-    names = getattr(rows, "column_names", None)
-    return names if isinstance(names, list) else None
-
-
 def count_negatives(rows: Any) -> list[int] | None:
     """Count the usable negatives of each row, without reading an image.
 
@@ -351,19 +440,11 @@ def count_negatives(rows: Any) -> list[int] | None:
     Returns:
         `list[int]`, or None where nothing is known.
     """
-    names = column_names(rows)
-    if names is None:
+    if column_names(rows) is None:
         return None
-
-    def column(name: str) -> list[Any]:
-        if isinstance(rows, list):
-            return [row.get(name) for row in rows]
-        return rows.select_columns(name).with_format("arrow")[:][name].to_pylist()  # decodes no other column
-
     nothing = [None] * len(rows)
-    masks = column("negative_mask") if "negative_mask" in names else nothing
-    wanted = None in masks and "negative_captions" in names  # texts are many times the size of their mask
-    texts = column("negative_captions") if wanted else nothing
+    masks = column_of(rows, "negative_mask") or nothing
+    texts = (column_of(rows, "negative_captions") if None in masks else None) or nothing  # far larger than their mask
     return [
         int(bool(some)) if isinstance(some, str) else sum(mask or [1] * len(some or ()))
         for some, mask in zip(texts, masks, strict=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .dual_encoder import DualEncoderArguments, DualEncoderCollator, DualEncoderTrainer
-from .losses import clip_contrastive
 from .rows import RowsWithNeighbors
+from .streaming import StreamedRows
 from .trainer import sample_seed
 
 
@@ -26,7 +26,7 @@ class NegCLIPArguments(DualEncoderArguments):
 
 
 class NegCLIPTrainer(DualEncoderTrainer):
-    """Trains any CLIP-like model on captions with hard negatives; rows may name `neighbors`.
+    """Trains any dual encoder such as CLIP or SigLIP on captions with hard negatives; rows may name `neighbors`.
 
     With B rows that name neighbours, 2B images meet 4B texts: the rows' and the neighbours' images, captions and hard
     captions. Rows without neighbours make the plain batch of B images and 2B texts.
@@ -38,6 +38,14 @@ class NegCLIPTrainer(DualEncoderTrainer):
     def index_rows(self, rows: Any, args: NegCLIPArguments) -> RowsWithNeighbors:
         return RowsWithNeighbors(rows, args.on_bad_row, sample_seed(args))
 
+    def stream_rows(self, rows: Any, args: NegCLIPArguments) -> StreamedRows:
+        streamed = super().stream_rows(rows, args)
+        if any("neighbors" in row for row in streamed.first(1)):
+            raise ValueError(
+                "a stream reads no row out of turn, so none can be joined by its neighbors: drop that column"
+            )
+        return streamed
+
     @staticmethod
     def make_collator(processor, model, args: NegCLIPArguments) -> DualEncoderCollator:
         return NeighborCollator(**vars(DualEncoderTrainer.make_collator(processor, model, args)))
@@ -45,20 +53,13 @@ class NegCLIPTrainer(DualEncoderTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Images against all captions and hard captions, captions against images."""
         outputs, batch = self.embed(model, inputs)
-        terms = {
-            "contrast": (
-                1.0,
-                lambda: clip_contrastive(
-                    batch.image, batch.caption, batch.logit_scale, batch.negative, batch.negative_mask
-                ),
-            ),
-        }
-        loss = self.sum_terms(terms, inputs["row"])
+        loss = self.sum_terms({"contrast": (1.0, batch.contrast)}, inputs["row"])
         return (loss, outputs) if return_outputs else loss
 
 
 class NeighborCollator(DualEncoderCollator):
-    """Lays out rows and neighbours: first all rows, then their neighbours in the same order."""
+    """Lays out rows and neighbours: first all rows, then their neighbours in the same order. A stream's come alone."""
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
-        return super().__call__([row for group in zip(*rows, strict=True) for row in group])
+        groups = [row if isinstance(row, list) else [row] for row in rows]
+        return super().__call__([row for group in zip(*groups, strict=True) for row in group])

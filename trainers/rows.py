@@ -2,12 +2,15 @@
 
 import logging
 import random
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
 
 from ..data.readers.bad_rows import check_on_bad_row
+from .columns import IMAGE_ID, column_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +27,9 @@ class IndexedRows(Dataset):
     """Rows with their index and the epoch, from which every random choice about a sample is drawn.
 
     A row whose image cannot be read is replaced by the next readable one, named and counted once per process that
-    meets it, so that every process still makes as many batches. An item is the row with two more keys: `row`, the
-    place in the dataset that it was read from, and `epoch`.
+    meets it, so that every process still makes as many batches. No row comes twice in a batch for that: where no other
+    row is left, the batch is smaller. An item is the row with two more keys: `row`, the place in the dataset that it
+    was read from, and `epoch`.
 
     Args:
         rows (`Rows`): Anything with a length and rows as dictionaries.
@@ -48,13 +52,38 @@ class IndexedRows(Dataset):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> Any:
-        return self._read(index)
+        return self.__getitems__([index])[0]
 
-    def _read(self, index: int, avoid: int | None = None) -> dict[str, Any]:
-        """Return the first readable row from an index on, other than the one to avoid."""
-        for offset in range(len(self)):
-            candidate = (index + offset) % len(self)
-            if candidate == avoid or candidate in self._bad:
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Read the rows of a batch, as PyTorch's data loader does.
+
+        Raises:
+            ValueError: If none of them can be read, and no other row either.
+        """
+        taken, items = set(indices), []
+        for index in indices:
+            taken.discard(index)
+            row = self._read(index, taken)
+            taken.add(index)
+            if row is not None:
+                taken.add(row["row"])
+                items.append(self._item(row, index))
+        if not items:
+            raise self._nothing_to_read() from self._last_error
+        return items
+
+    def _item(self, row: dict[str, Any], index: int) -> Any:
+        """Make the item at an index from the row that was read for it."""
+        return row
+
+    def _stand_ins(self, index: int) -> Iterable[int]:
+        """Other rows, in the order in which they replace a bad one."""
+        return ((index + offset) % len(self) for offset in range(1, len(self)))
+
+    def _read(self, index: int, avoid: Collection[int]) -> dict[str, Any] | None:
+        """Return the row at an index, or the first of its stand-ins that can be read; None where there is none."""
+        for candidate in chain([index], self._stand_ins(index)):
+            if candidate in avoid or candidate in self._bad:
                 continue
             try:
                 row = self.rows[candidate]
@@ -65,7 +94,7 @@ class IndexedRows(Dataset):
                 self._last_error = error
                 continue
             return {**row, "row": candidate, "epoch": int(self._epoch)}
-        raise ValueError(f"no readable row among {len(self)}; the last: {self._last_error}") from self._last_error
+        return None
 
     def _meet_bad_row(self, index: int, error: Exception) -> None:
         """Name the row, or stop the run."""
@@ -76,12 +105,16 @@ class IndexedRows(Dataset):
             "row %d cannot be read and is replaced by the next: %s (%d so far)", index, error, len(self._bad)
         )
 
+    def _nothing_to_read(self) -> ValueError:
+        return ValueError(f"no readable row among {len(self)}; the last: {self._last_error}")
+
 
 class RowsWithNeighbors(IndexedRows):
     """Rows of NegCLIP: each comes with one of its nearest-neighbour rows, another one each epoch.
 
-    An item is a list of the row and one of its `neighbors`; a row that names none but itself gets any other row. In a
-    dataset without that column an item is a list of the row alone: the row twice would be its own false negative.
+    An item is a list of the row and one of its `neighbors` that shows another image; a row that names none gets any
+    other row. In a dataset without that column an item is a list of the row alone: the row twice would be its own false
+    negative.
 
     Args:
         rows (`Rows`): As for `IndexedRows`.
@@ -92,11 +125,19 @@ class RowsWithNeighbors(IndexedRows):
     def __init__(self, rows: Rows, on_bad_row: str = "skip", seed: int = 0):
         super().__init__(rows, on_bad_row)
         self.seed = seed
+        self._images = column_of(rows, IMAGE_ID)
 
-    def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        row = self._read(index)
+    def _item(self, row: dict[str, Any], index: int) -> list[dict[str, Any]]:
         if "neighbors" not in row:
             return [row]
-        others = [near for near in row["neighbors"] or () if near != row["row"]] or range(len(self))
+        others = [near for near in row["neighbors"] or () if self._differ(near, row["row"])] or range(len(self))
         draw = random.Random(f"neighbor/{self.seed}/{row['epoch']}/{index}")
-        return [row, self._read(draw.choice(others), avoid=row["row"])]
+        neighbor = self._read(draw.choice(others), avoid=[row["row"]])
+        if neighbor is None:
+            raise self._nothing_to_read() from self._last_error
+        return [row, neighbor]
+
+    def _differ(self, one: int, other: int) -> bool:
+        """Whether two rows show two images, as far as they name them."""
+        images = self._images
+        return one != other and (images is None or images[one] is None or images[one] != images[other])

@@ -19,7 +19,9 @@ from ..data.disk import flush
 from ..modeling.kinds import load_weights
 from .adapters import is_adapted, name_magnitudes
 from .distributed import sum_over_processes, world_size
+from .refusals import refuse_model_init, refuse_unheeded
 from .rows import IndexedRows
+from .streaming import StreamedRows, is_stream, plain_rows, stream_loader
 
 STAGING = ".saving-checkpoint"  # hidden, so that no search for "checkpoint-*" can take it for a finished one
 
@@ -44,6 +46,14 @@ class BaseArguments(TrainingArguments):
     on_bad_row: Literal["skip", "raise"] = field(
         default="skip", metadata={"help": "Skip rows that cannot be used, named and counted, or stop at the first."}
     )
+    resume: str = field(
+        default="auto",
+        metadata={
+            "help": "Continue this run from its last checkpoint in output_dir (auto), begin it anew (never), or "
+            "continue it from the checkpoint of this folder."
+        },
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Begin anew in an output_dir that holds another run."})
 
 
 def sample_seed(args: TrainingArguments) -> int:
@@ -60,14 +70,19 @@ class BaseTrainer(Trainer):
     Args:
         model (`PreTrainedModel`): The model.
         args (`BaseArguments`): The recipe.
-        train_dataset, eval_dataset: Map-style rows; for evaluation also a dictionary of several.
+        train_dataset, eval_dataset: Map-style rows, or a stream of rows; for evaluation also a dictionary of several.
         kwargs: As for `transformers.Trainer`.
 
     Raises:
-        ValueError: If the launched processes would run without synchronising gradients.
+        ValueError: If the launched processes would run without synchronising gradients, or an argument would be passed
+            over.
     """
 
     data_collator: Callable
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        refuse_model_init(kwargs)  # before a subclass reads the model
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -78,10 +93,12 @@ class BaseTrainer(Trainer):
         **kwargs: Any,
     ):
         check_launch(args)
+        refuse_unheeded(args)
+        streamed = is_stream(train_dataset)
         super().__init__(
             model=model,
             args=args,
-            train_dataset=self._indexed(train_dataset, args),
+            train_dataset=self.stream_rows(train_dataset, args) if streamed else self._indexed(train_dataset, args),
             eval_dataset=self._indexed(eval_dataset, args),
             **kwargs,
         )
@@ -99,13 +116,22 @@ class BaseTrainer(Trainer):
         """The rows with their place and epoch; called before the Trainer is set up."""
         return IndexedRows(rows, args.on_bad_row)
 
+    def stream_rows(self, rows: Any, args: BaseArguments) -> StreamedRows:
+        """The rows of a training stream with their place and pass; called before the Trainer is set up."""
+        return StreamedRows(rows, args.train_batch_size, args.on_bad_row)
+
+    def get_train_dataloader(self):
+        if isinstance(self.train_dataset, StreamedRows):
+            return stream_loader(self.train_dataset, self.data_collator, self.args, self.accelerator)
+        return super().get_train_dataloader()
+
     def _indexed(self, rows: Any, args: BaseArguments) -> Any:
         """Index rows, or a dictionary of several; a name stands for rows that are indexed already."""
         if isinstance(rows, dict):
             return {name: self._indexed(part, args) for name, part in rows.items()}
         if rows is None or isinstance(rows, (str, IndexedRows)):
             return rows
-        return self.index_rows(rows, args)
+        return self.index_rows(plain_rows(rows), args)
 
     # Evaluation sees every row once, as the processor itself prepares it
 
@@ -189,6 +215,11 @@ class BaseTrainer(Trainer):
 
     # Steps
 
+    def train(self, *args: Any, **kwargs: Any):
+        if not self.is_deepspeed_enabled:  # which keeps float32 copies itself
+            hold_in_float32(self.model, self.args.bf16 or self.args.fp16)
+        return super().train(*args, **kwargs)
+
     def check_finite(self) -> None:
         """Stop before an optimizer step that would destroy the weights."""
         total = sum(value.sum() for *_, values in self._step for value in values.values())
@@ -208,7 +239,10 @@ class BaseTrainer(Trainer):
     # Checkpoints
 
     def save_extra_state(self, folder: str) -> None:
-        """Write the state that a method needs besides the model into a checkpoint."""
+        """Write the state that a method needs besides the model into a checkpoint.
+
+        All processes call it, for each may hold a shard; only those with `args.should_save` write.
+        """
 
     def load_extra_state(self, folder: str) -> None:
         """Read that state back on resume."""
@@ -239,10 +273,9 @@ class BaseTrainer(Trainer):
         is_best = self.state.best_model_checkpoint == staged
         if is_best:  # every process loads the best one at the end
             self.state.best_model_checkpoint = final
-        if self.args.should_save:
-            self.save_extra_state(staged)
-            if is_best:
-                self.state.save_to_json(os.path.join(staged, TRAINER_STATE_NAME))
+        self.save_extra_state(staged)
+        if self.args.should_save and is_best:
+            self.state.save_to_json(os.path.join(staged, TRAINER_STATE_NAME))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             move_into_place(staged, final)
@@ -348,11 +381,40 @@ def move_into_place(staged: str, final: str) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+# Precision
+
+
+def hold_in_float32(model: nn.Module, mixed_precision: bool) -> None:
+    """Make the trained parameters float32: in half precision the steps of a small learning rate round to nothing.
+
+    Args:
+        model (`nn.Module`): Changed in place. Frozen parameters keep their data type.
+        mixed_precision (`bool`): Whether the forward pass brings both data types together.
+
+    Raises:
+        ValueError: If they would meet without mixed precision.
+    """
+    half = [parameter for parameter in model.parameters() if parameter.dtype in (torch.bfloat16, torch.float16)]
+    trained = [parameter for parameter in half if parameter.requires_grad]
+    if 0 < len(trained) < len(half) and not mixed_precision:
+        raise ValueError(
+            f"what is trained is held in float32, and {len(half) - len(trained)} frozen weights are {half[0].dtype}: "
+            "set bf16, or load the model in float32"
+        )
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+
+
 # Refusals at the start of a run
 
 
 def check_launch(args: TrainingArguments) -> None:
-    """Refuse launches whose processes would run without synchronising gradients."""
+    """Refuse launches whose processes would run without synchronising gradients, and engines that were never tried."""
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):
+        raise ValueError(
+            "FSDP is not supported: it takes no scalar parameter, such as CLIP's logit scale, and on CPUs transformers "
+            "runs plain DDP in its place; to shard weights, pass --deepspeed scripts/deepspeed/zero3.json"
+        )
     launched = max(world_size(), int(os.environ.get("WORLD_SIZE", "1")))
     if launched != args.world_size:
         raise ValueError(

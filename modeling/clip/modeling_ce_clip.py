@@ -47,6 +47,6 @@ class CECLIPModel(GroupedCLIPModel):
             for buffer in module.buffers(recurse=False):
                 initialization.zeros_(buffer)
 
-    def make_output(self, **fields: Tensor) -> CECLIPOutput:
+    def make_output(self, **fields: Tensor | None) -> CECLIPOutput:
         """Add the thresholds to the fields of an output."""
         return CECLIPOutput(**fields, rank_threshold=self.rank_threshold)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 from transformers import CLIPModel
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -16,6 +17,7 @@ class GroupedCLIPOutput(ModelOutput):
     """Output of [`GroupedCLIPModel`].
 
     Args:
+        loss (`torch.Tensor` of shape `()`): CLIP's contrastive loss, where `return_loss` asks for it.
         logits_per_image (`torch.Tensor` of shape `(B, B * (1 + K))`): Cosines times `logit_scale`.
         logits_per_text (`torch.Tensor` of shape `(B * (1 + K), B)`): Its transpose.
         text_embeds (`torch.Tensor` of shape `(B * (1 + K), D)`): L2-normalised, in the order of `input_ids`.
@@ -23,6 +25,7 @@ class GroupedCLIPOutput(ModelOutput):
         logit_scale (`torch.Tensor` of shape `()`): Multiplier of the cosines, > 0. Not its logarithm.
     """
 
+    loss: Tensor | None = None
     logits_per_image: Tensor | None = None
     logits_per_text: Tensor | None = None
     text_embeds: Tensor | None = None
@@ -48,6 +51,7 @@ class GroupedCLIPModel(CLIPModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         interpolate_pos_encoding: bool = False,
+        return_loss: bool | None = None,
     ) -> GroupedCLIPOutput:
         """Embed images and captions.
 
@@ -60,12 +64,14 @@ class GroupedCLIPModel(CLIPModel):
             position_ids (`torch.LongTensor` of shape `(1, T)` or `(B * (1 + K), T)`, *optional*): Positions other than
                 0, 1, 2, ...
             interpolate_pos_encoding (`bool`): Accept images of another size than the configured one.
+            return_loss (`bool`, *optional*): Add CLIP's contrastive loss of B images with their B captions.
 
         Returns:
             [`GroupedCLIPOutput`], or a tuple of its fields with `return_dict=False`.
 
         Raises:
-            ValueError: If `input_ids` or `pixel_values` is missing, or `input_ids` is not two-dimensional.
+            ValueError: If `input_ids` or `pixel_values` is missing, or `input_ids` is not two-dimensional; if a loss is
+                asked for with another number of texts than of images.
         """
         if input_ids is None or pixel_values is None:
             missing = "input_ids" if input_ids is None else "pixel_values"
@@ -83,6 +89,7 @@ class GroupedCLIPModel(CLIPModel):
         logit_scale = self.logit_scale.exp().to(text_embeds.device)
         logits_per_text = text_embeds @ image_embeds.T * logit_scale
         return self.make_output(
+            loss=contrastive_loss(logits_per_text) if return_loss else None,
             logits_per_image=logits_per_text.T,
             logits_per_text=logits_per_text,
             text_embeds=text_embeds,
@@ -90,6 +97,25 @@ class GroupedCLIPModel(CLIPModel):
             logit_scale=logit_scale,
         )
 
-    def make_output(self, **fields: Tensor) -> GroupedCLIPOutput:
+    def make_output(self, **fields: Tensor | None) -> GroupedCLIPOutput:
         """Wrap the fields of an output; a model with further state adds it here."""
         return GroupedCLIPOutput(**fields)
+
+
+def contrastive_loss(logits_per_text: Tensor) -> Tensor:
+    """CLIP's loss: the mean of the cross-entropies of choosing an image for each text, and a text for each image.
+
+    Args:
+        logits_per_text (`torch.Tensor` of shape `(B, B)`): Row i belongs to the caption of image i.
+
+    Raises:
+        ValueError: If there are not as many texts as images.
+    """
+    texts, images = logits_per_text.shape
+    if texts != images:
+        raise ValueError(
+            f"return_loss contrasts each image with its caption, got {texts} texts for {images} images; losses with "
+            "negative captions are the trainers'"
+        )
+    own = torch.arange(texts, device=logits_per_text.device)
+    return (cross_entropy(logits_per_text, own) + cross_entropy(logits_per_text.T, own)) / 2

@@ -60,7 +60,7 @@ def adapt(base, folder, **arguments):
 
 def text_features(model, processor):
     """A dual encoder's embedding of a caption."""
-    inputs = processor.tokenizer(["a red circle above a blue star"], return_tensors="pt")
+    inputs = processor.tokenizer(["a red cat above a blue star"], return_tensors="pt")
     with torch.inference_mode():
         return model.get_text_features(**inputs).pooler_output
 

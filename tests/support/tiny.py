@@ -56,7 +56,9 @@ def make_rows(count: int, num_negatives: int = 4, offset: int = 0) -> list[dict]
     return [scene_row(offset + seed, num_negatives=num_negatives, image_size=IMAGE_SIZE) for seed in range(count)]
 
 
-def make_trainer(method: str, output_dir, rows, eval_rows=None, model=None, callbacks=None, **arguments):
+def make_trainer(
+    method: str, output_dir, rows, eval_rows=None, model=None, callbacks=None, processor=None, **arguments
+):
     """A trainer of one method with small, quick settings."""
     model_class, trainer_class, arguments_class = METHODS[method]
     settings = {
@@ -80,6 +82,6 @@ def make_trainer(method: str, output_dir, rows, eval_rows=None, model=None, call
         args=args,
         train_dataset=rows,
         eval_dataset=eval_rows,
-        processing_class=make_processor(),
+        processing_class=make_processor() if processor is None else processor,
         callbacks=callbacks,
     )

@@ -1,25 +1,39 @@
 """A tiny LLaVA that learns conversations about scenes with CAL, in the test or as a script under torchrun.
 
-python tiny_cal.py BATCH ACCUMULATION OUTPUT_DIR [flags of CALArguments]
+python tiny_cal.py BATCH ACCUMULATION OUTPUT_DIR [--kinds iiit] [--evaluate] [flags of CALArguments]
 """
 
 import os
 import sys
+from dataclasses import dataclass
 
 import tiny_multimodal
 import torch
-from transformers import HfArgumentParser
 
 from compalign.data.scenes import SceneConversationDataset
 from compalign.trainers import CALArguments, CALTrainer
+from compalign.trainers.cal import freeze_untrained
+from compalign.trainers.launch.recipe import parse_recipe
+
+KINDS = "iiit" * 4  # i: a row with an image, t: a row of text alone
 
 
-def make_rows(count: int) -> list[dict]:
-    """Conversations of uneven length; every fourth is text only."""
+@dataclass
+class RunArguments:
+    """What a run needs besides the recipe."""
+
+    kinds: str = KINDS
+    evaluate: bool = False
+
+
+def make_rows(count: int, kinds: str = "iiit") -> list[dict]:
+    """Conversations of uneven length; their kinds repeat."""
     rows = list(SceneConversationDataset(count, image_size=tiny_multimodal.IMAGE_SIZE))
-    for row in rows[3::4]:
-        row["images"] = []
-        row["messages"][0]["content"] = [part for part in row["messages"][0]["content"] if part["type"] == "text"]
+    for place, row in enumerate(rows):
+        if kinds[place % len(kinds)] == "t":
+            row["images"] = []
+            content = row["messages"][0]["content"]
+            row["messages"][0]["content"] = [part for part in content if part["type"] == "text"]
     return rows
 
 
@@ -50,22 +64,28 @@ def make_trainer(output_dir, rows, model=None, eval_rows=None, callbacks=None, *
 
 
 def main(batch: str, accumulation: str, output_dir: str, *flags: str) -> None:
-    """Two steps on the same sixteen rows, however they are cut."""
+    """Two steps, if not told otherwise, on the same sixteen rows in their order, however they are cut."""
     torch.set_num_threads(1)
     model = tiny_multimodal.make_model("llava")  # before ZeRO-3 is known of, which draws other random weights
-    (extra,) = HfArgumentParser(CALArguments).parse_args_into_dataclasses(["--output_dir", output_dir, *flags])
-    given = {flag.removeprefix("--") for flag in flags if flag.startswith("--")}
+    extra, run = parse_recipe(CALArguments, RunArguments, arguments=["--output_dir", output_dir, *flags])
+    given = {flag.removeprefix("--") for flag in flags if flag.startswith("--")} - vars(run).keys()
+    settings = {"max_steps": 2, "train_sampling_strategy": "sequential", "per_device_eval_batch_size": 1}
+    settings |= {name: getattr(extra, name) for name in given}
+    if "train_parts" in given:
+        freeze_untrained(model, extra.train_parts)
+    rows = make_rows(len(run.kinds), run.kinds)
     trainer = make_trainer(
         output_dir,
-        make_rows(16),
+        rows,
         model,
+        rows,
         per_device_train_batch_size=int(batch),
         gradient_accumulation_steps=int(accumulation),
-        max_steps=2,
-        train_sampling_strategy="sequential",
-        **{name: getattr(extra, name) for name in given},
+        **settings,
     )
     trainer.train()
+    if run.evaluate:
+        trainer.evaluate()
     trainer.save_model()
     if trainer.args.should_save:
         torch.save(trainer.state.log_history, f"{output_dir}/log.pt")

@@ -60,7 +60,7 @@ CHAT_TEMPLATE = """\
 
 @cache
 def train_tokenizer() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges: most words of the generated world are one token, other printable characters one each."""
+    """Vocabulary and merges: frequent words of the generated world are one token, printable characters one each."""
     corpus = ["USER: ASSISTANT:"] * 100
     for seed in range(100):
         scene, rng = generate_scene(seed), random.Random(seed)

@@ -87,31 +87,14 @@ def test_tokens_are_shown_with_their_weights(trained, tmp_path, capsys):
 
     image = tmp_path / "image.png"
     tiny_cal.make_rows(1)[0]["images"][0].resize((64, 64)).save(image)
-    flags = ["--model", str(trained), "--image", str(image), "--text", "a red circle above a blue star"]
+    flags = ["--model", str(trained), "--image", str(image), "--text", "a red cat above a blue star"]
     weights = main([*flags, "--output_dir", str(tmp_path / "out")])
-    assert [token for token, _, _ in weights] == [*["a", "red", "circle", "above", "a", "blue", "star"], "</s>"]
+    assert [token for token, _, _ in weights] == [*["a", "red", "cat", "above", "a", "blue", "star"], "</s>"]
     assert all(1 <= weight <= 5 for _, _, weight in weights)
     assert (tmp_path / "out" / "tokens.png").stat().st_size > 10_000
     page = (tmp_path / "out" / "tokens.html").read_text()
     assert page.count("<span") == len(weights)
-    assert "circle" in capsys.readouterr().out
-
-
-def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys):
-    from compalign.scripts.scenes.compare_cal import main
-
-    flags = ["--config", str(REPOSITORY / "scripts" / "recipes" / "cal_scenes.yaml"), *SMALL]
-    flags += ["--vision_tower", str(REPOSITORY / "hub_cards" / "released" / "scenes_base"), "--seeds", "1"]
-    flags += ["--scenes_asked", "5", "--captions_weighed", "3", "--output_dir", str(tmp_path)]
-    first = main(flags)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed*.json")}
-    assert len(written) == 4
-    assert main(flags) == first
-    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed*.json")}
-    table = capsys.readouterr().out
-    assert "| 20% |" in table
-    assert "mean weight: attribute" in table
-    assert "blind, the most frequent answer" in table
+    assert "cat" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs the extra [deepspeed]")

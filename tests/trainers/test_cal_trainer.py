@@ -124,8 +124,8 @@ def test_the_row_whose_weight_is_not_finite_is_named(tmp_path, monkeypatch):
     )
     weigh = trainer.token_weights
 
-    def spoiled(model, inputs, labels, call):
-        weights = weigh(model, inputs, labels, call)
+    def spoiled(*arguments):
+        weights = weigh(*arguments)
         return weights.masked_fill((spoiled.rows == 6)[:, None], float("nan"))
 
     compute = trainer.compute_loss
@@ -145,9 +145,9 @@ def test_the_released_normaliser_averages_micro_batches(tmp_path):
     cut = train(tmp_path, 4, 2, cal_normaliser="released", learning_rate=0.0)
     whole = train(tmp_path, 4, 1, cal_normaliser="released", learning_rate=0.0)
     losses = [log["loss"] for log in whole.state.log_history[:2]]
-    assert cut.state.log_history[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-4)
+    assert cut.state.log_history[0]["loss"] == pytest.approx(sum(losses) / 2, rel=3e-5)
     exact = train(tmp_path, 4, 2, learning_rate=0.0)
-    assert exact.state.log_history[0]["loss"] != pytest.approx(sum(losses) / 2, rel=1e-4)
+    assert exact.state.log_history[0]["loss"] != pytest.approx(sum(losses) / 2, rel=3e-5)
 
 
 def test_grouping_by_modality_reaches_the_loader(tmp_path):

@@ -21,7 +21,7 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def make_row(place, caption="a red circle", negatives=None, mask=None, epoch=0, image=None):
+def make_row(place, caption="a red cat", negatives=None, mask=None, epoch=0, image=None):
     """A row as the trainer hands it over."""
     row = {
         "image": Image.fromarray(NOISE[place % 4]) if image is None else image,
@@ -115,7 +115,7 @@ def test_padding_changes_the_length_and_nothing_else():
 
 
 def test_captions_beyond_the_context_are_cut():
-    batch = collate([make_row(0, "circle " * 100)], num_negatives=0)
+    batch = collate([make_row(0, "cat " * 100)], num_negatives=0)
     assert batch["input_ids"].shape == (1, 77)
     assert batch["input_ids"][0, -1] == PROCESSOR.tokenizer.eos_token_id
 

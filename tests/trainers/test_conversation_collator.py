@@ -3,6 +3,7 @@
 import logging
 from functools import cache
 
+import datasets
 import numpy as np
 import pytest
 import tiny_multimodal as tiny
@@ -24,7 +25,14 @@ from transformers import (
 )
 
 from compalign.data.chat.encoder import ConversationEncoder
-from compalign.trainers.cal_rows import ConversationCollator, ConversationRows, concatenate_padded
+from compalign.trainers.blank_image import blank_conversation, model_inputs
+from compalign.trainers.cal_rows import (
+    ConversationCollator,
+    ConversationRows,
+    concatenate_padded,
+    count_images,
+    join_rows,
+)
 
 IGNORED = -100
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 40, 72, 3), dtype=np.uint8)
@@ -378,13 +386,61 @@ def test_a_row_that_cannot_be_used_is_named_counted_and_replaced_or_raised(kind,
     processor = make_processor("qwen2_vl")
     encoder = ConversationEncoder(processor, image_token_ids(processor))
     rows = ConversationRows([ROWS["one answer"], bad, ROWS["text only"]], encoder)
-    assert [rows[index]["row"] for index in (0, 1, 2, 1)] == [0, 2, 2, 2]
+    alike = 0 if count_images(bad["messages"]) else 2
+    assert [rows[index]["row"] for index in (0, 1, 2, 1)] == [0, alike, 2, alike]
     (record,) = caplog.records
     assert "row 1 cannot be read" in record.message
     reason = "nothing to learn" if kind == "no answer" else "unusable"
     assert rows.outcomes == {"truncated": 0, "too long": 0, "nothing to learn": 0, "unusable": 0} | {reason: 1}
     with pytest.raises(ValueError, match=f"row 1 cannot be read: .*{message}"):
         ConversationRows([bad] * 2, encoder, on_bad_row="raise")[1]
+
+
+IMAGE_ROW, TEXT_ROW = ROWS["one answer"], ROWS["text only"]
+LONG = "what " * 200
+
+
+@pytest.mark.parametrize("table", [list, datasets.Dataset.from_list])
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        (talk(LONG, "one"), 4),
+        (talk(LONG, "one", images=1), 1),
+        ({**talk("one", "two"), "messages": [say("assistant", "two")]}, 4),
+    ],
+)
+def test_a_row_is_replaced_by_one_of_its_kind(bad, expected, table):
+    processor = make_processor("llava")
+    encoder = ConversationEncoder(processor, [tiny.IMAGE], 100)
+    rows = table([bad, IMAGE_ROW, IMAGE_ROW, IMAGE_ROW, TEXT_ROW, IMAGE_ROW])
+    assert ConversationRows(rows, encoder)[0]["row"] == expected
+
+
+def test_a_row_of_another_kind_replaces_the_last_of_its_own():
+    encoder = ConversationEncoder(make_processor("llava"), [tiny.IMAGE], 100)
+    rows = ConversationRows([talk(LONG, "one"), IMAGE_ROW, IMAGE_ROW], encoder)
+    assert [row["row"] for row in rows.__getitems__([0, 1])] == [2, 1]
+    assert [row["row"] for row in rows.__getitems__([0, 1, 2])] == [1, 2]
+
+
+def test_a_row_whose_messages_cannot_be_read_is_of_no_kind():
+    encoder = ConversationEncoder(make_processor("llava"), [tiny.IMAGE])
+    rows = ConversationRows([{"images": []}, {"images": [], "messages": [{"role": "user"}]}, TEXT_ROW], encoder)
+    assert [rows[index]["row"] for index in range(3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_processor_makes_a_blank_image_for_a_batch_of_text(family):
+    """Joined to the batch as a row of its own, whatever inputs the family has."""
+    processor = make_processor(family)
+    encoder = ConversationEncoder(processor, image_token_ids(processor))
+    blank = model_inputs(encoder, ConversationCollator(processor))
+    mixed = make_batch(family, [ROWS["text only"], ROWS["text only"], blank_conversation()])
+    text = make_batch(family, [ROWS["text only"]] * 2)
+    joined = join_rows([text, blank], processor.tokenizer.pad_token_id)
+    for name in mixed.keys() - {"labels", "row"}:
+        assert torch.equal(joined[name], mixed[name]), name
+    assert joined["pixel_values"].any()
 
 
 def test_an_empty_list_of_images_may_be_none():
@@ -456,7 +512,7 @@ def test_rows_met_by_workers_are_counted():
     rows = [talk("Hello", "you " * length) for length in (5, 50, 500, 10, 5, 60)]
     rows = ConversationRows(rows, ConversationEncoder(processor, [tiny.IMAGE], 40))
     loader = DataLoader(rows, batch_size=2, num_workers=2, collate_fn=ConversationCollator(processor))
-    assert [batch["row"].tolist() for batch in loader] == [[0, 3], [3, 3], [4, 0]]
+    assert [batch["row"].tolist() for batch in loader] == [[0, 3], [4, 3], [4, 0]]
     assert rows.outcomes["too long"] == 3
     list(loader)
     assert rows.outcomes["too long"] == 3

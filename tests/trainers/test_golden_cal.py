@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from compalign.trainers.cal_contrast import chunked_cross_entropy_sum, label_gain, states_without_image, watched
+from compalign.trainers.cal_contrast import states_without_image, watched
+from compalign.trainers.cal_head import chunked_cross_entropy_sum, label_gain
 from compalign.trainers.losses import visual_token_weights, weighted_next_token_loss
 
 IMAGE_TOKEN = 1

@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from compalign.trainers.cal_contrast import chunked_cross_entropy_sum, label_gain
+from compalign.trainers.cal_head import UNCHANGED, Finish, chunked_cross_entropy_sum, label_gain
 from compalign.trainers.losses import weighted_next_token_loss
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 3, 9, 6, 17
 
 
-def soft_cap(logits):
-    return 2.0 * torch.tanh(logits / 2.0)
+FINISHES = [UNCHANGED, Finish(cap=2.0), Finish(factor=0.25), Finish(0.5, 2.0, VOCABULARY - 2)]
 
 
 class Adapted(nn.Module):
@@ -37,13 +36,13 @@ HEADS = {
 def make_batch():
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(ROWS, LENGTH, WIDTH, generator=generator, dtype=torch.float64, requires_grad=True)
-    labels = torch.randint(VOCABULARY, (ROWS, LENGTH), generator=generator)
+    labels = torch.randint(VOCABULARY - 2, (ROWS, LENGTH), generator=generator)
     labels[torch.rand(ROWS, LENGTH, generator=generator) < 0.4] = -100
     weights = 1 + 4 * torch.rand(ROWS, LENGTH - 1, generator=generator, dtype=torch.float64)
     return hidden, labels, weights
 
 
-@pytest.mark.parametrize("finish", [None, soft_cap])
+@pytest.mark.parametrize("finish", FINISHES)
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
 @pytest.mark.parametrize("kind", HEADS)
 def test_chunked_loss_equals_the_reference_in_value_and_gradients(kind, chunk, finish):
@@ -51,7 +50,7 @@ def test_chunked_loss_equals_the_reference_in_value_and_gradients(kind, chunk, f
     head = HEADS[kind]().double()
     hidden, labels, weights = make_batch()
     leaves = [hidden, *(parameter for parameter in head.parameters() if parameter.requires_grad)]
-    logits = head(hidden) if finish is None else finish(head(hidden))
+    logits = finish(head(hidden))
     expected = weighted_next_token_loss(logits, labels, weights)
     supervised = labels[:, 1:] != -100
     total = chunked_cross_entropy_sum(
@@ -102,14 +101,14 @@ def test_half_precision_is_summed_in_float32():
     assert error < 0.01
 
 
-@pytest.mark.parametrize("finish", [None, soft_cap])
+@pytest.mark.parametrize("finish", FINISHES)
 @pytest.mark.parametrize("kind", HEADS)
 def test_label_gain_equals_the_difference_of_logits(kind, finish):
     torch.manual_seed(1)
     head = HEADS[kind]().double()
     seen, unseen = torch.randn(2, 11, WIDTH, dtype=torch.float64)
-    labels = torch.randint(VOCABULARY, (11,))
-    logits = [head(states) if finish is None else finish(head(states)) for states in (seen, unseen)]
+    labels = torch.randint(VOCABULARY - 2, (11,))
+    logits = [finish(head(states)) for states in (seen, unseen)]
     expected = (logits[0] - logits[1]).gather(1, labels[:, None])[:, 0]
     actual = label_gain(head, seen, unseen, labels, chunk=4, finish=finish)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-14)

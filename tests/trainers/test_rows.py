@@ -112,6 +112,21 @@ def test_bad_rows_are_counted_and_each_is_read_once(caplog):
     assert source.reads == reads + 6
 
 
+def read_batches(rows, size):
+    """Where the rows of each batch of a data loader stand, in order."""
+    return [[row["row"] for row in batch] for batch in DataLoader(rows, size, collate_fn=list)]
+
+
+def test_no_row_comes_twice_in_a_batch_for_a_bad_one():
+    assert read_batches(IndexedRows(UnreadableRows(8, bad=[1, 2, 5])), 4) == [[0, 4, 6, 3], [4, 0, 6, 7]]
+
+
+def test_a_batch_is_smaller_where_no_row_is_left_for_a_bad_one():
+    assert read_batches(IndexedRows(UnreadableRows(4, bad=[1, 2])), 4) == [[0, 3]]
+    with pytest.raises(ValueError, match="no readable row among 4"):
+        read_batches(IndexedRows(UnreadableRows(4, bad=range(4))), 2)
+
+
 def test_no_readable_row_is_an_error():
     with pytest.raises(ValueError, match="no readable row among 3"):
         IndexedRows(UnreadableRows(3, bad=range(3)))[1]

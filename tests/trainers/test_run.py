@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from compalign.data.provenance import git_commit
 from compalign.trainers.launch import run
+from compalign.trainers.launch.record import LIBRARIES
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_a_run_records_what_it_takes_to_repeat_it(folder):
     assert record["arguments"]["seed"] == 7
     assert record["arguments"]["max_steps"] == 2
     assert "teacher_decay" not in record["arguments"]  # as by default
-    assert set(record["versions"]) == set(run.LIBRARIES)
+    assert set(record["versions"]) == set(LIBRARIES)
     assert "token" not in "".join(record["arguments"])
 
 

@@ -8,6 +8,7 @@ from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset, Image, List
 from torch.utils.data import DataLoader
 
+from compalign.data.scenes import SceneConversationDataset
 from compalign.trainers.cal_rows import ModalityLengthSampler, estimate_lengths
 
 BATCH = 8
@@ -44,6 +45,48 @@ def test_steps_hold_one_kind_and_what_is_left_over_comes_last():
         assert len(steps) - full <= 2
         rest = [has_image[row] for step in steps[full:] for row in step]
         assert rest == sorted(rest, reverse=True)  # images first, so that one step at most is mixed
+
+
+def rounds(sampler):
+    """The rows that all processes read at once, time by time."""
+    order = list(sampler)
+    return [order[start : start + sampler.at_once] for start in range(0, len(order), sampler.at_once)]
+
+
+@pytest.mark.parametrize("at_once", [2, 4, BATCH])
+@pytest.mark.parametrize("rows", [31, 1003])
+def test_processes_read_rows_of_one_kind_and_none_twice_at_once(rows, at_once):
+    """Up to the last of them, which the leftovers of a kind share with further rows of it."""
+    lengths, has_image = make_lengths(rows)
+    for epoch in range(5):
+        sampler = ModalityLengthSampler(lengths, has_image, BATCH, at_once=at_once)
+        sampler.set_epoch(epoch)
+        read = rounds(sampler)
+        assert all(len(set(together)) == at_once for together in read)
+        assert all(len({has_image[row] for row in together}) == 1 for together in read)
+        order = [row for together in read for row in together]
+        assert set(order) == set(range(rows))
+        assert len(order) == len(sampler) < rows + 2 * at_once
+
+
+@pytest.mark.parametrize(("images", "texts"), [(1000, 3), (3, 1000), (20, 0), (5, 5), (8, 7), (3, 4), (0, 0)])
+def test_a_kind_of_few_rows_is_mixed_with_the_other_and_no_row_comes_twice_at_once(images, texts):
+    has_image = [True] * images + [False] * texts
+    sampler = ModalityLengthSampler([1] * len(has_image), has_image, BATCH, at_once=BATCH)
+    order = list(sampler)
+    assert set(order) == set(range(images + texts))
+    assert len(order) == len(sampler) < images + texts + BATCH
+    assert all(len(set(together)) == len(together) for together in rounds(sampler))
+
+
+def test_rows_that_fill_up_differ_between_epochs():
+    sampler = ModalityLengthSampler(*make_lengths(1003), BATCH, at_once=BATCH)
+    again = []
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        again.append(frozenset(row for row in order if order.count(row) > 1))
+    assert len(set(again)) == 5
 
 
 def test_kinds_are_mixed_over_the_epoch():
@@ -123,11 +166,34 @@ def test_all_processes_take_one_step_of_one_kind_and_follow_the_epoch():
     assert batches(0, 0) != batches(0, 1)
 
 
+def test_the_tail_of_an_epoch_reaches_all_processes_by_kinds():
+    """With leftovers of both kinds, as in LLaVA's 624,610 rows with images and 40,688 of text."""
+    lengths, has_image = make_lengths(1003)
+    seen = []
+    for process in range(4):
+        sampler = ModalityLengthSampler(lengths, has_image, 2 * 4 * 3, at_once=2 * 4)
+        loader = prepare_data_loader(
+            DataLoader(range(1003), 2, sampler=sampler, collate_fn=list),
+            num_processes=4,
+            process_index=process,
+            put_on_device=False,
+        )
+        seen.append(list(loader))
+        assert len(seen[-1]) == len(loader)
+    for batches in zip(*seen, strict=True):
+        together = [row for batch in batches for row in batch]
+        assert len(set(together)) == 8
+        assert len({has_image[row] for row in together}) == 1
+    assert {row for batches in seen for batch in batches for row in batch} == set(range(1003))
+
+
 def test_a_bad_call_is_refused():
     with pytest.raises(ValueError, match="2 lengths for 3 rows"):
         ModalityLengthSampler([1, 2], [True] * 3, BATCH)
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         ModalityLengthSampler([1], [True], 0)
+    with pytest.raises(ValueError, match="batch_size=8 must be a multiple of at_once=3"):
+        ModalityLengthSampler([1], [True], 8, at_once=3)
 
 
 TEXT = {"type": "text", "text": "x" * 40}
@@ -142,6 +208,10 @@ def test_lengths_come_from_characters_and_images():
     rows = [{"messages": messages} for messages in MESSAGES]
     assert estimate_lengths(rows, tokens_per_image=100) == ([30, 220], [False, True])
     assert estimate_lengths(rows) == ([30, 20 + 2 * 576], [False, True])
+
+
+def test_lengths_of_generated_conversations_are_estimated_row_by_row():
+    assert estimate_lengths(SceneConversationDataset(3), tokens_per_image=0)[1] == [True] * 3
 
 
 def test_no_image_is_opened_for_its_length():

@@ -60,15 +60,15 @@ def collate(row, num_negatives=1):
 
 
 def test_a_text_in_place_of_a_list_is_one_negative():
-    batch = collate({"caption": "a red circle", "negative_captions": "a blue circle"})
-    one = collate({"caption": "a red circle", "negative_captions": ["a blue circle"]})
+    batch = collate({"caption": "a red cat", "negative_captions": "a blue cat"})
+    one = collate({"caption": "a red cat", "negative_captions": ["a blue cat"]})
     assert torch.equal(batch["input_ids"], one["input_ids"])
     assert batch["negative_mask"].tolist() == [[1], [1]]
 
 
 def test_a_difference_beyond_the_context_length_is_no_negative():
-    long = "a red circle above a blue star and " * 20
-    batch = collate({"caption": f"{long} a ring", "negative_captions": [f"{long} a heart"]})
+    long = "a red cat above a blue star and " * 20
+    batch = collate({"caption": f"{long} a cup", "negative_captions": [f"{long} a heart"]})
     assert batch["negative_mask"].tolist() == [[0], [0]]
-    batch = collate({"caption": f"a ring {long}", "negative_captions": [f"a heart {long}"]})
+    batch = collate({"caption": f"a cup {long}", "negative_captions": [f"a heart {long}"]})
     assert batch["negative_mask"].tolist() == [[1], [1]]

@@ -28,7 +28,7 @@ from ...modeling import (
     LlavaNextCALForConditionalGeneration,
 )
 
-CORPUS_ROWS = 2000  # conversations that show every word of the generated world
+CORPUS_ROWS, MIXED = 2000, 0.5  # conversations, half of their words about no image, that show every word of the world
 IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 VOCABULARY_MULTIPLE = 64  # the width of matrix tiles; LLaVA's 32,002 tokens become 32,064 rows
 GRID = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))  # LLaVA-NeXT's tilings, in tiles
@@ -123,7 +123,9 @@ def _tokenizer(language_model: str | None) -> PreTrainedTokenizerBase:
         if tokenizer.pad_token is None:
             tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
         return tokenizer
-    contents: list[Any] = [message["content"] for seed in range(CORPUS_ROWS) for message in scene_messages(seed)]
+    contents: list[Any] = [
+        message["content"] for seed in range(CORPUS_ROWS) for message in scene_messages(seed, irrelevant=MIXED)
+    ]
     texts = [part["text"] for content in contents for part in content if part["type"] == "text"]
     special = {
         "unk_token": "<unk>",

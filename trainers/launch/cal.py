@@ -69,13 +69,17 @@ class ConversationDataArguments:
     shuffled: float = field(
         default=0.0, metadata={"help": "Share of generated conversations whose text belongs to another image."}
     )
+    irrelevant: float = field(
+        default=0.0, metadata={"help": "Share of the words of generated answers that are not about the image."}
+    )
 
 
 def start_model(start: ConversationModelArguments, args: CALArguments, processor: ProcessorMixin) -> Any:
     """Load the model, with the parts frozen or adapted that the recipe asks for.
 
     LLaVA checkpoints load into our classes, whose configuration keeps how the model was trained; any other
-    image-text-to-text model loads as it is.
+    image-text-to-text model loads as it is. With `bf16`, a model that is trained in full is float32 all the same. Its
+    weights are bfloat16 beside adapters, and for DeepSpeed, which makes float32 copies of its own.
 
     Raises:
         ValueError: If 4-bit weights would be trained without adapters, an assembled model be adapted, or an adapter put
@@ -94,7 +98,7 @@ def start_model(start: ConversationModelArguments, args: CALArguments, processor
         model = load_model(
             start.model,
             CAL_CLASSES.get(load_config(start.model).model_type),
-            dtype=torch.bfloat16 if args.bf16 else torch.float32,
+            dtype=torch.bfloat16 if args.bf16 and (args.deepspeed or start.lora_rank) else torch.float32,
             merge_adapter=True,
             quantization_config=_four_bits(args) if start.load_in_4bit else None,
         )
@@ -159,7 +163,9 @@ def training_rows(data: ConversationDataArguments, args: CALArguments) -> Any:
     if bool(data.train) == bool(data.scenes):
         raise ValueError(f"give either train or scenes, got train={data.train} and scenes={data.scenes}")
     if data.scenes:
-        return SceneConversationDataset(data.scenes, "train", data.scene_size, args.seed, data.shuffled)
+        return SceneConversationDataset(
+            data.scenes, "train", data.scene_size, args.seed, data.shuffled, data.irrelevant
+        )
     return load_conversations(data.train, data.images, on_bad_row=args.on_bad_row)
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModel, CLIPConfig, CLIPImageProcessorPil, CLIPProce
 from ...data import NegativeGenerator, load_captions
 from ...data.negatives import CECLIP_KINDS, prepare
 from ...data.tokenization import clip_tokenizer_from_bpe
-from ...modeling.kinds import load_model, load_processor
+from ...modeling.kinds import load_config, load_model, load_processor
 from ..adapters import AdapterArguments, add_adapters, refuse_adapter_chain
 from ..dual_encoder import DualEncoderArguments, DualEncoderTrainer
 
@@ -50,7 +50,8 @@ class DataArguments:
 def start_model(model_class: Any, arguments: ModelArguments, seed: int, **config: Any) -> Any:
     """Load the model to train in float32, with the adapters that the recipe asks for.
 
-    An adapter as a start is merged into its base.
+    An adapter as a start is merged into its base. Our classes are of CLIP; another dual encoder, such as SigLIP, is
+    trained in its own class.
 
     Args:
         model_class (`type`): `AutoModel` or one of our classes.
@@ -63,6 +64,8 @@ def start_model(model_class: Any, arguments: ModelArguments, seed: int, **config
     """
     if not arguments.from_scratch:
         refuse_adapter_chain(arguments)
+        if not isinstance(load_config(arguments.model), CLIPConfig):
+            model_class, config = AutoModel, {}
         model = load_model(arguments.model, model_class, merge_adapter=True, **config)
         return add_adapters(model, arguments, seed) if arguments.lora_rank else model
     if arguments.lora_rank:

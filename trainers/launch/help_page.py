@@ -12,9 +12,10 @@ GROUPS = ("model", "data", "method", "what to do", "training", "output")
 # Fields of TrainingArguments that most runs set.
 USUAL = {
     *("max_steps", "gradient_accumulation_steps", "bf16", "activation_checkpointing", "seed", "use_cpu", "deepspeed"),
-    *("dataloader_num_workers", "resume_from_checkpoint"),
+    "dataloader_num_workers",
 }
 OUTPUT = {"output_dir", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "report_to", "push_to_hub"}
+OURS = {"resume", "overwrite"}  # fields that transformers' own parser reads, which takes no group in their metadata
 THE_TRAINERS = "more of transformers.TrainingArguments"
 TRAINER_DOCUMENTATION = "https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments"
 VALUES = {int: "INTEGER", float: "NUMBER"}
@@ -38,7 +39,7 @@ def help_page(dataclasses_: Sequence[type], hints: dict[str, Any], description: 
     entries: dict[str, list[str]] = {group: [] for group in GROUPS}
     for dataclass_ in dataclasses_:
         for item in dataclasses.fields(dataclass_):
-            if item.init:
+            if item.init and item.name in hints:
                 group = _group_of(dataclass_, item)
                 entries.setdefault(group, []).append(_entry(item, hints[item.name], width, short=group == THE_TRAINERS))
     for group in sorted(entries, key=THE_TRAINERS.__eq__):
@@ -53,6 +54,8 @@ def _group_of(dataclass_: type, item: dataclasses.Field) -> str:
     """The title under which a flag stands."""
     if "group" in item.metadata:
         return item.metadata["group"]
+    if item.name in OURS:
+        return "output"
     defining = [parent for parent in dataclass_.__mro__ if item.name in vars(parent).get("__annotations__", {})]
     if defining[-1].__module__ != "transformers.training_args":
         return getattr(defining[-1], "GROUP", "what to do")

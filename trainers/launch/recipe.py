@@ -17,6 +17,7 @@ import yaml
 
 from .help_page import help_page
 
+REPLACED = {"resume_from_checkpoint": "resume"}  # flags of the Trainer's that are not read here, and what is
 TRUE, FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
@@ -72,7 +73,8 @@ class _Parser(argparse.ArgumentParser):
 def _field_types(dataclass_: type) -> dict[str, Any]:
     """The annotations of the fields to fill."""
     hints = get_type_hints(dataclass_)
-    return {item.name: hints[item.name] for item in dataclasses.fields(dataclass_) if item.init}
+    names = [item.name for item in dataclasses.fields(dataclass_) if item.init]
+    return {name: hints[name] for name in names if REPLACED.get(name) not in names}
 
 
 def _make_parser(hints: dict[str, Any]) -> _Parser:
@@ -136,6 +138,8 @@ def _check_names(names: Iterable[Any], known: Iterable[str], where: str) -> None
     """Refuse an unknown key; a typo must not silently train something else."""
     for name in names:
         if name not in known:
+            if REPLACED.get(name) in known:
+                raise ValueError(f"{where}: {name!r} is not read; use {REPLACED[name]!r}")
             nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
             raise ValueError(f"{where}: unknown key {name!r}; the nearest known one is {nearest!r}")
 

@@ -1,35 +1,43 @@
-"""One run from start to saved model: trained, resumed where asked, saved with its processor, recorded."""
+"""One run from start to saved model: begun or continued, trained, saved with its processor, recorded."""
 
-import dataclasses
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
+from transformers.trainer_callback import ExportableState
 
-from ...data.provenance import git_commit, versions
+from ...data.processes import all_gathered
 from ..trainer import BaseTrainer
-
-RECORD, LOG = "run.json", "training_log.json"
-LIBRARIES = ("compalign", "torch", "transformers", "accelerate")
+from .folder import open_folder
+from .record import LOG, RECORD, Record, run_record, write_json
 
 
 def train_and_save(trainer: BaseTrainer, dtype: torch.dtype | None = None) -> None:
-    """Train, resume where asked, and save into the output folder: model, processor, metrics, log and record.
+    """Train, and save into the output folder: model, processor, metrics, log and record.
 
-    Every command that trains ends here. Writes run.json (the arguments that differ from their defaults, commit,
-    versions) and training_log.json beside the weights, and prints time, speed and peak memory.
+    Every command that trains ends here. A run that was stopped goes on from its last checkpoint, and a finished one is
+    saved again; another run in the same folder is refused unless `overwrite` is set, which removes it. Writes run.json
+    (the arguments that differ from their defaults, data, commit, versions) and training_log.json beside the weights,
+    and prints time, speed and peak memory.
 
     Args:
         trainer (`BaseTrainer`): With its model, rows and processor.
         dtype (`torch.dtype`, *optional*): Data type to save the weights in; default: that of the training.
+
+    Raises:
+        ValueError: If the output folder holds another run, or `resume` names no checkpoint of this one.
     """
+    folder = Path(trainer.args.output_dir)
     set_seed(trainer.args.seed)
-    asked = trainer.args.resume_from_checkpoint  # a folder, or "true" for the latest in the output folder
-    result = trainer.train(resume_from_checkpoint=True if asked in ("true", "True") else asked)
+    record = run_record(trainer)
+    trainer.add_callback(BindCheckpoints(record))
+    checkpoint = _agree_on_start(trainer, record)
+    if trainer.is_world_process_zero():
+        write_json(folder / RECORD, record)
+    set_seed(trainer.args.seed)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     if dtype is not None:
         trainer.model.to(dtype)
     trainer.save_model()
@@ -38,31 +46,42 @@ def train_and_save(trainer: BaseTrainer, dtype: torch.dtype | None = None) -> No
     trainer.save_metrics("train", metrics)
     trainer.save_state()
     if trainer.is_world_process_zero():
-        folder = Path(trainer.args.output_dir)
-        _write_json(folder / RECORD, run_record(trainer))
-        _write_json(folder / LOG, trainer.state.log_history)
+        write_json(folder / LOG, trainer.state.log_history)
     trainer.accelerator.end_training()  # processes that leave the group at will abort each other
 
 
-def run_record(trainer: BaseTrainer) -> dict[str, Any]:
-    """Collect what it takes to repeat a run: arguments that differ from their defaults, processes, commit, versions.
+def _agree_on_start(trainer: BaseTrainer, record: Record) -> str | None:
+    """Find the checkpoint to go on from, None to begin: all processes take the first one's view of the folder."""
+    found, problem = None, None
+    if trainer.is_world_process_zero():
+        try:
+            found = open_folder(trainer.args, record)
+        except ValueError as error:
+            problem = error
+    found, problem = all_gathered((found, problem))[0]
+    if problem is not None:
+        raise problem
+    if found is not None:
+        trainer.accelerator.print(f"continuing from {found}")
+    return None if found is None else str(found)
 
-    Fields whose names speak of tokens are left out, for the record lies beside the weights.
+
+class BindCheckpoints(TrainerCallback, ExportableState):
+    """Keeps the record of a run in the state that each of its checkpoints holds.
+
+    Args:
+        record (`dict`): From `run_record`.
     """
-    arguments = {
-        item.name: value
-        for item in dataclasses.fields(trainer.args)
-        if item.init and "token" not in item.name
-        if (value := getattr(trainer.args, item.name)) != _default(item)
-    }
-    return {
-        "trainer": type(trainer).__name__,
-        "start": trainer.model.config.name_or_path,
-        "arguments": arguments,
-        "processes": trainer.args.world_size,
-        "commit": git_commit(),
-        "versions": versions(*LIBRARIES),
-    }
+
+    def __init__(self, record: Record):
+        self.record = record
+
+    def state(self) -> dict:
+        return {"args": {"record": self.record}, "attributes": {}}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # The Trainer expects each callback in the state of a checkpoint that it goes on from.
+        state.stateful_callbacks[type(self).__name__] = self.state()
 
 
 def peak_memory_bytes() -> int:
@@ -75,13 +94,3 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
-
-
-def _default(item: dataclasses.Field) -> Any:
-    """The default value of a field."""
-    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-
-
-def _write_json(path: Path, content: Any) -> None:
-    """Write readable JSON; what JSON does not know, as text."""
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
