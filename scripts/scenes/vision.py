@@ -52,7 +52,8 @@ class LabelledScenes(Dataset):
         `patches` (P, 2): the noun and colour under the centre of each patch. -100 stands for nothing to learn."""
         scene = generate_scene(self.seed + index, split=self.split)
         draw = random.Random(f"zoom/{self.seed + index}")
-        image, boxes = render(scene, self.image_size), scene.boxes(self.image_size)
+        image = render(scene, self.image_size)
+        boxes: Sequence[tuple[float, float, float, float]] = scene.boxes(self.image_size)
         zoomed = index >= self.plain and draw.random() < ZOOMED
         if zoomed:
             image, boxes = zoom(image, boxes, draw)
@@ -79,13 +80,13 @@ class LabelledScenes(Dataset):
 
 
 def zoom(
-    image: Image.Image, boxes: Sequence[tuple[int, int, int, int]], draw: random.Random
+    image: Image.Image, boxes: Sequence[tuple[float, float, float, float]], draw: random.Random
 ) -> tuple[Image.Image, list[tuple[float, float, float, float]]]:
     """Cut an image to the boxes of one or two objects, and stretch the cut to the size of the image.
 
     Args:
         image (`PIL.Image.Image`): A square image.
-        boxes (sequence of 4 `int`): (left, top, right, bottom) of its objects in pixels.
+        boxes (sequence of 4 `float`): (left, top, right, bottom) of its objects in pixels.
         draw (`random.Random`): Random generator, advanced in place.
 
     Returns:

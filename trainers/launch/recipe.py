@@ -138,7 +138,7 @@ def _check_names(names: Iterable[Any], known: Iterable[str], where: str) -> None
     """Refuse an unknown key; a typo must not silently train something else."""
     for name in names:
         if name not in known:
-            if REPLACED.get(name) in known:
+            if name in REPLACED and REPLACED[name] in known:
                 raise ValueError(f"{where}: {name!r} is not read; use {REPLACED[name]!r}")
             nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
             raise ValueError(f"{where}: unknown key {name!r}; the nearest known one is {nearest!r}")

@@ -26,8 +26,10 @@ FREE = {
     *("enable_jit_checkpoint", "torch_empty_cache_steps", "accelerator_config", "do_predict"),
     "restore_callback_states_from_checkpoint",
 }
-FREE_BEGINNINGS = ("logging_", "log_", "save_", "eval_", "hub_", "push_to_hub", "trackio_", "ddp_", "torch_compile")
-FREE_BEGINNINGS += ("activation_checkpointing", "gradient_checkpointing", "dataloader_")
+FREE_BEGINNINGS = (
+    *("logging_", "log_", "save_", "eval_", "hub_", "push_to_hub", "trackio_", "ddp_", "torch_compile"),
+    *("activation_checkpointing", "gradient_checkpointing", "dataloader_"),
+)
 BOUND = {"dataloader_drop_last"}
 
 Record = dict[str, Any]
@@ -119,8 +121,8 @@ def differences(before: Record, now: Record) -> list[str]:
     ]
     if not _alike(before.get("start_weights", []), now["start_weights"]):
         found.append("the weights to start from are others")
-    if (data := before.get("data", now["data"])) != now["data"]:
-        found.append(f"the training rows are others ({_count(data)}, now {_count(now['data'])})")
+    if "data" in before and before["data"] != now["data"]:
+        found.append(f"the training rows are others ({_count(before['data'])}, now {_count(now['data'])})")
     old, new = before.get("arguments", {}), now["arguments"]
     for name in sorted(name for name in {*old, *new} if _binds(name) and old.get(name) != new.get(name)):
         was, is_now = (values.get(name, "its default") for values in (old, new))
