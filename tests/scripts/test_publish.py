@@ -36,7 +36,7 @@ def run(folder: Path, *flags: str):
 def test_a_folder_is_published_recorded_and_published_again_for_nothing(hub, folder, capsys):
     first = run(folder, "--tag", "v1")
     printed = capsys.readouterr().out
-    assert "3,493,140 bytes  model.safetensors" in printed
+    assert "3,579,668 bytes  model.safetensors" in printed
     assert "left out: training_args.bin" in printed
     assert f"tagged {first.commit[:8]} as v1" in printed
     assert f"published: {hub.endpoint}/me/scenes, main at {first.commit}" in printed

@@ -54,7 +54,7 @@ def main(method: str, kind: str, start: str, output_dir: str, batch: str, *flags
     trainer = trainer_class(
         model=model, args=arguments, train_dataset=tiny.make_rows(24, 2), processing_class=processor
     )
-    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=None if arguments.resume == "auto" else arguments.resume)
     torch.save(result(trainer), f"{output_dir}/rank{arguments.process_index}.pt")
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()

@@ -90,7 +90,8 @@ def test_adapters_alone_are_trained_saved_loaded_and_merged(method, use_dora, tm
 
     trainer.save_model()
     assert {path.name for path in (tmp_path / "run").glob("*.safetensors")} == {"adapter_model.safetensors"}
-    expected = answers(model, batch)
+    # In training an output also carries the scale of its logits.
+    expected = {name: value for name, value in answers(model, batch).items() if name in untrained}
     assert any((expected[name] - value).abs().max() > 1e-3 for name, value in untrained.items() if "mask" not in name)
     loaded = PeftModel.from_pretrained(plain.from_pretrained(tmp_path / "base"), tmp_path / "run")
     auto_class = AutoModelForImageTextToText if method == "cal" else AutoModel

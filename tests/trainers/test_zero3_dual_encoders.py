@@ -84,7 +84,7 @@ def test_a_sharded_teacher_is_saved_whole_and_resumed(tmp_path):
     saving = ("--save_strategy", "steps", "--save_steps", 2)
     expected = run_alone(tmp_path / "one", "degla", "clip", *saving)
     run_sharded(tmp_path / "two", 3, "degla", "clip", "whole", *saving, "--max_steps", 2)
-    resume = ("--resume_from_checkpoint", tmp_path / "two" / "checkpoint-2")
+    resume = ("--resume", tmp_path / "two" / "checkpoint-2")
     actual = run_sharded(tmp_path / "two", 3, "degla", "clip", "whole", *saving, *resume)
     assert_same(actual, expected)
     assert_same_weights(tmp_path / "one", tmp_path / "two")
