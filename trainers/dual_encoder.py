@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 from ..data.features.encode import check_image_format
 from ..data.images import open_image
 from ..data.tokenization import caption_format
+from ..modeling.clip.modeling_grouped_clip import GroupedCLIPOutput
 from .adapters import plain_model
 from .columns import column_names, column_of
 from .distributed import clamp_parameter, gather_rows, whole_shape
@@ -265,18 +266,12 @@ def output_scale(model: nn.Module) -> None:
 
 
 @dataclass
-class ScaledOutput(ModelOutput):
-    """Output of a dual encoder of transformers with the scale, exponentiated, and the bias of its logits.
+class ScaledOutput(GroupedCLIPOutput):
+    """Output of a dual encoder of transformers, with the scale, exponentiated, and the bias of its logits.
 
     DistributedDataParallel makes outputs anew from their fields, so that what is added to an output needs a field.
     """
 
-    loss: Tensor | None = None
-    logits_per_image: Tensor | None = None
-    logits_per_text: Tensor | None = None
-    text_embeds: Tensor | None = None
-    image_embeds: Tensor | None = None
-    logit_scale: Tensor | None = None
     logit_bias: Tensor | None = None
 
 
