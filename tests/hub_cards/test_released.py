@@ -150,7 +150,6 @@ def test_staged_usage_snippets_run_offline_without_this_package(released, tmp_pa
     )
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
-    right = {}
     for name in MODELS:
         model_class, printed = found[f"scenes_{name}"]
         assert model_class == read_facts(name)["model_class"]
@@ -158,6 +157,4 @@ def test_staged_usage_snippets_run_offline_without_this_package(released, tmp_pa
             assert printed.strip() in COLOURS
         else:
             true, false = (float(line.split()[0]) for line in printed.splitlines())
-            right[name] = true > false
-    # The base takes one caption for the other, like any bag of words; the short fine-tuning does not mend all of it.
-    assert sum(right[name] for name in right if name != "base") >= 2, right
+            assert true > false
