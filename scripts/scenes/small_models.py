@@ -35,7 +35,7 @@ from .heads import evaluate_heads, heads_recipe, recipe_values, relative_backbon
 from .saved import document, dual_encoder_benchmarks, evaluate_saved
 from .word_weights import mean_weights, weighed_words
 
-LANGUAGE_LAYERS = 3  # a fourth would take LLaVA past 4 MB in half precision
+LANGUAGE_LAYERS = 2  # a third would take LLaVA past 4 MB in half precision
 CAPTIONS_WEIGHED = 100
 
 
