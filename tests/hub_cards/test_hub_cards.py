@@ -116,7 +116,7 @@ def test_usage_snippets_run_as_they_stand_without_this_package(published):
     )
     assert process.returncode == 0, process.stderr
     *captions, printed = process.stdout.splitlines()
-    assert [line.split("  ")[1][:12] for line in captions] == ["a red diamon", "a blue diamo"] * len(METHODS)
+    assert [line.split("  ")[1][:12] for line in captions] == ["a red diamon", "a red heart "] * len(METHODS)
     for method, (name, scores) in json.loads(printed).items():
         assert name == read_facts(method)["model_class"] == METHODS[method][0].__name__
         assert len(scores) == 2
