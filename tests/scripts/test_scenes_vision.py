@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -48,15 +49,21 @@ def test_a_zoom_keeps_whole_what_it_labels():
         assert (objects[objects[:, 0] != IGNORED][:, 2] == IGNORED).all()  # sizes mean nothing in a zoom
 
 
-def test_a_zoom_moves_boxes_with_the_pixels():
-    image = Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
-    image.paste((255, 0, 0), (8, 16, 24, 48))
-    cut, (box, other) = zoom(image, [(8, 16, 24, 48), (40, 0, 50, 8)], random.Random(1))
-    if box == (0, 0, 64, 64):
-        assert (np.asarray(cut) == (255, 0, 0)).all()
-        assert other[0] >= 64
-    left, top, right, bottom = (round(edge) for edge in box)
-    assert (np.asarray(cut)[top + 4 : bottom - 4, left + 4 : right - 4] == (255, 0, 0)).all()
+@pytest.mark.parametrize("seed", range(6))
+def test_a_zoom_moves_boxes_with_the_pixels(seed):
+    image = Image.new("RGB", (64, 64))
+    boxes, colours = [(8, 16, 24, 48), (40, 4, 50, 12)], [(255, 0, 0), (0, 0, 255)]
+    for box, colour in zip(boxes, colours, strict=True):
+        image.paste(colour, box)
+    cut, moved = zoom(image, boxes, random.Random(seed))
+    pixels, whole = np.asarray(cut), []
+    for box, before, colour in zip(moved, boxes, colours, strict=True):
+        blur_x, blur_y = (2 * (box[k + 2] - box[k]) / (before[k + 2] - before[k]) for k in (0, 1))  # of bicubic
+        left, right = (int(edge) for edge in np.clip((box[0] + blur_x, box[2] - blur_x), 0, 64))
+        top, bottom = (int(edge) for edge in np.clip((box[1] + blur_y, box[3] - blur_y), 0, 64))
+        assert (pixels[top:bottom, left:right] == colour).all()
+        whole.append(right > left and bottom > top)
+    assert any(whole)
 
 
 def test_the_tower_learns_and_its_heads_leave_it_as_clip(tmp_path):
@@ -84,12 +91,12 @@ def test_the_tower_learns_and_its_heads_leave_it_as_clip(tmp_path):
 
 def test_a_linear_probe_finds_what_is_there_and_nothing_else():
     torch.manual_seed(0)
-    scenes = [generate_scene(seed, 2) for seed in range(1500)]
+    scenes = [generate_scene(seed, 2) for seed in range(3000)]
     features = torch.stack([colour_targets(scene) for scene in scenes])
     sides = torch.stack([side_targets(scene) for scene in scenes])
     known = torch.cat([features, sides.nan_to_num(0.5)], 1)
-    right = fit(known[:1000], sides[:1000])(known[1000:]) > 0
-    asked = ~sides[1000:].isnan()
-    assert (right[asked] == sides[1000:][asked].bool()).float().mean() > 0.95
-    blind = fit(torch.randn(1000, 20), sides[:1000])(torch.randn(500, 20)) > 0
-    assert abs((blind[asked] == sides[1000:][asked].bool()).float().mean() - 0.5) < 0.08
+    right = fit(known[:2500], sides[:2500])(known[2500:]) > 0
+    asked = ~sides[2500:].isnan()
+    assert (right[asked] == sides[2500:][asked].bool()).float().mean() > 0.95
+    blind = fit(torch.randn(2500, 20), sides[:2500])(torch.randn(500, 20)) > 0
+    assert abs((blind[asked] == sides[2500:][asked].bool()).float().mean() - 0.5) < 0.08
