@@ -18,6 +18,7 @@ from .items import (
 )
 from .negatives import NEGATIVE_KINDS, negative_caption, negative_statement
 from .questions import QUESTION_KINDS, Question, questions
+from .reading import SceneReadingDataset
 from .render import render
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "SceneConversationDataset",
     "SceneDataset",
     "SceneObject",
+    "SceneReadingDataset",
     "Statement",
     "WebMix",
     "WebSceneDataset",

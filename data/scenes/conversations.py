@@ -50,9 +50,11 @@ def _with_irrelevant(exchanges: list[tuple[str, str]], share: float, rng: random
             exchanges.insert(rng.randint(0, len(exchanges)), (rng.choice(REQUESTS), sentence))
 
 
-def scene_messages(seed: int, split: str = "train", irrelevant: float = 0.0) -> list[Message]:
+def scene_messages(
+    seed: int, split: str = "train", irrelevant: float = 0.0, num_objects: int | None = None
+) -> list[Message]:
     """Return the messages of `scene_conversation`, without drawing the scene."""
-    scene, rng = generate_scene(seed, split=split), random.Random(f"conversation/{split}/{seed}")
+    scene, rng = generate_scene(seed, num_objects, split), random.Random(f"conversation/{split}/{seed}")
     exchanges = _exchanges(scene, rng)
     if irrelevant:
         exchanges = _with_irrelevant(exchanges, irrelevant, random.Random(f"irrelevant/{split}/{seed}"))
@@ -71,6 +73,7 @@ def scene_conversation(
     image_size: int = 64,
     text_seed: int | None = None,
     irrelevant: float = 0.0,
+    num_objects: int | None = None,
 ) -> dict[str, Any]:
     """Return a scene with a conversation about it: a description on request, or one to three questions and answers.
 
@@ -82,6 +85,7 @@ def scene_conversation(
             Another seed makes a noisy row, whose text does not fit its image.
         irrelevant (`float`): Share of the answers' words that are not about any image, in [0, 1), in expectation. What
             is about the image stays as it is at 0.
+        num_objects (`int`, *optional*): Number of objects in the scene. By default it is drawn.
 
     Returns:
         `dict`: `images` (list of one `PIL.Image.Image`), `messages` (as from `load_conversations`) and `id` (`str`).
@@ -93,8 +97,8 @@ def scene_conversation(
         user ['image', 'What does the image show?']
         assistant ['a picture of a large purple umbrella on the right side and a yellow sun on the left side']
     """
-    image = render(generate_scene(seed, split=split), image_size)
-    messages = scene_messages(seed if text_seed is None else text_seed, split, irrelevant)
+    image = render(generate_scene(seed, num_objects, split), image_size)
+    messages = scene_messages(seed if text_seed is None else text_seed, split, irrelevant, num_objects)
     return {"images": [image], "messages": messages, "id": f"{split}/{seed}"}
 
 
@@ -107,6 +111,7 @@ class SceneConversationDataset(WebSceneDataset):
             noise a method tolerates. These rows depend only on split, seed and index. The rows of a smaller share are
             a subset of those of a larger share.
         irrelevant (`float`): Share of the answers' words that are not about any image, in [0, 1).
+        num_objects (`int`, *optional*): Number of objects per scene. By default it is drawn.
 
     Raises:
         ValueError: If `shuffled` is not in [0, 1], or `irrelevant` not in [0, 1).
@@ -120,6 +125,7 @@ class SceneConversationDataset(WebSceneDataset):
         seed: int = 0,
         shuffled: float = 0.0,
         irrelevant: float = 0.0,
+        num_objects: int | None = None,
     ):
         if not 0 <= shuffled <= 1:
             raise ValueError(f"shuffled={shuffled} is not in [0, 1]")
@@ -128,6 +134,7 @@ class SceneConversationDataset(WebSceneDataset):
         super().__init__(count, split, image_size, seed)
         self.shuffled = shuffled
         self.irrelevant = irrelevant
+        self.num_objects = num_objects
 
     def text_seed(self, index: int) -> int:
         """Return the seed of the scene that the conversation at an index is about."""
@@ -140,5 +147,10 @@ class SceneConversationDataset(WebSceneDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return scene_conversation(
-            self.scene_seed(index), self.split, self.image_size, self.text_seed(index), self.irrelevant
+            self.scene_seed(index),
+            self.split,
+            self.image_size,
+            self.text_seed(index),
+            self.irrelevant,
+            self.num_objects,
         )

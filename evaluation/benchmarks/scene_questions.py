@@ -31,6 +31,7 @@ class SceneQuestions(Benchmark):
         scenes (`int`): Number of scenes, >= 1; every question about each is asked.
         image_size (`int`): Side of the drawn image, in pixels.
         split (`str`): `"test"`, or `"validation"` for choosing settings.
+        num_objects (`int`, *optional*): Number of objects per scene. By default it is drawn.
 
     Attributes:
         asked (`list[Question]`): The questions, scene by scene.
@@ -45,21 +46,21 @@ class SceneQuestions(Benchmark):
     ability = "composition"
     columns: ClassVar[dict[str, str]] = {kind: kind for kind in QUESTION_KINDS} | {"all_micro": "all"}
 
-    def __init__(self, scenes: int = 500, image_size: int = 64, split: str = "test"):
+    def __init__(self, scenes: int = 500, image_size: int = 64, split: str = "test", num_objects: int | None = None):
         if scenes < 1:
             raise ValueError(f"scenes {scenes}; must be at least 1")
-        of_scenes = [_asked(seed, split) for seed in range(scenes)]
+        of_scenes = [_asked(seed, split, num_objects) for seed in range(scenes)]
         self.asked = [question for asked in of_scenes for question in asked]
         self.kinds = np.array([question.kind for question in self.asked])
         self.scene_of = np.repeat(np.arange(scenes), [len(asked) for asked in of_scenes])
-        known = _training_answers()
+        known = _training_answers(num_objects)
         usual = {kind: answers.most_common(1)[0][0] for kind, answers in known.items()}
         self.chances = np.array([1 / len(known[kind]) for kind in self.kinds])
         self.baselines = {
             "most frequent answer": np.array([question.answer == usual[question.kind] for question in self.asked])
         }
         super().__init__(
-            images=[render(generate_scene(seed, split=split), image_size) for seed in range(scenes)],
+            images=[render(generate_scene(seed, num_objects, split), image_size) for seed in range(scenes)],
             texts=[f"{question.text} {question.answer}" for question in self.asked],
             image_groups=self.scene_of[:, None],
             text_groups=np.arange(len(self.asked))[:, None],
@@ -124,15 +125,15 @@ class SceneQuestions(Benchmark):
         )
 
 
-def _asked(seed: int, split: str) -> list[Question]:
+def _asked(seed: int, split: str, num_objects: int | None) -> list[Question]:
     """Ask about a scene of a split."""
-    return questions(generate_scene(seed, split=split), random.Random(f"asked/{seed}"))
+    return questions(generate_scene(seed, num_objects, split), random.Random(f"asked/{seed}"))
 
 
-def _training_answers() -> dict[str, Counter[str]]:
+def _training_answers(num_objects: int | None) -> dict[str, Counter[str]]:
     """Count the answers to each kind of question in the training split."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for seed in range(TRAINING_SCENES):
-        for question in _asked(seed, "train"):
+        for question in _asked(seed, "train", num_objects):
             answers[question.kind][question.answer] += 1
     return answers

@@ -141,7 +141,8 @@ class ComponentEncoder(nn.Module):
             `tuple`: components of shape `(B, P, D)`, 0 where masked, and global embeddings `(B, D)`; not normalised.
         """
         frozen = torch.cat([components, global_embedding[:, None]], dim=1)  # (B, S, D)
-        hidden = self.dropout(F.relu(self.input_projection(frozen)) + self.position_table)
+        positions = self.position_table.to(frozen.dtype)  # DeepSpeed leaves buffers in float32
+        hidden = self.dropout(F.relu(self.input_projection(frozen)) + positions)
         visible = F.pad(mask, (0, 1), value=True)  # (B, S): the global slot is always visible, so no softmax is empty
         for layer in self.layers:
             hidden = layer(hidden, visible)

@@ -2,7 +2,7 @@
 
     compalign scenes base --config scripts/recipes/scenes_base.yaml --output_dir runs/base
     compalign scenes model --model degla --output_dir runs/scenes_degla
-    compalign scenes compare_cal --config scripts/recipes/cal_scenes.yaml --output_dir runs/comparison
+    compalign scenes compare_cal --config scripts/recipes/cal_scenes_comparison.yaml --output_dir runs/comparison
     compalign scenes compare_comalign --config scripts/recipes/comalign_scenes.yaml --output_dir runs/comparison
 
 Scenes are generated on the spot: nothing is downloaded.

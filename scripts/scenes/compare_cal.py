@@ -1,12 +1,12 @@
 """CAL against plain fine-tuning on conversations about generated scenes, part of whose text is about no image.
 
-    compalign scenes compare_cal --config scripts/recipes/cal_scenes.yaml --output_dir runs/comparison
+    compalign scenes compare_cal --config scripts/recipes/cal_scenes_comparison.yaml --output_dir runs/comparison
 
-CAL's claim is about text that the image does not explain. For every seed and every share of such words it trains one
-model with CAL and one without, and measures on the way how often they answer questions about scenes of the test split
-correctly. It also reports the mean weight that CAL gives to each kind of word, with and without smoothing. Finished
-runs are read from the output folder, so an interrupted comparison continues where it stopped. Writes table.md and
-chart.png.
+CAL's claim is about text that the image does not explain. For every seed and every share of such words this command
+trains one model with CAL and one without, and measures on the way how often they answer questions about scenes of the
+test split correctly. All runs start from one model, whose language model, if it is new, has learned to read first. The
+table also has the mean weight that CAL gives to each kind of word, with and without smoothing. Finished runs are read
+from the output folder, so an interrupted comparison continues where it stopped. Writes table.md and chart.png.
 """
 
 import json
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from transformers import TrainerCallback
 
-from ...data.scenes import QUESTION_KINDS
 from ...data.scenes.conversations import scene_messages
 from ...evaluation import SceneQuestions
 from ...evaluation.report import PALETTE, markdown
@@ -28,6 +27,7 @@ from ...trainers import CALArguments
 from ...trainers.launch.cal import ConversationDataArguments, ConversationModelArguments, make_cal_trainer
 from ...trainers.launch.recipe import parse_recipe
 from ...trainers.launch.run import train_and_save
+from .reading import read_first
 from .word_weights import mean_weights, weighed_words
 
 SEEN = ("colour", "object")  # what the image tower knows well; the level is that of these questions
@@ -49,6 +49,10 @@ class ComparisonArguments:
     measure_steps: int = field(default=50, metadata={"help": "Steps between two measurements."})
     scenes_asked: int = field(default=150, metadata={"help": "Number of test scenes asked about."})
     captions_weighed: int = field(default=100, metadata={"help": "Number of test captions whose words are weighted."})
+    reading_steps: int | None = field(
+        default=None,
+        metadata={"help": "Steps in which a new language model learns to read first; default: as the recipe says."},
+    )
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -63,7 +67,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         command="compalign scenes compare_cal",
     )
     folder = Path(args.output_dir)
-    asked = SceneQuestions(comparison.scenes_asked, data.scene_size)
+    start = read_first(start, folder / "reading", comparison.reading_steps)
+    asked = SceneQuestions(comparison.scenes_asked, data.scene_size, num_objects=data.scene_objects)
     runs = []
     for seed, share, cal in product(range(comparison.seeds), comparison.shares, (True, False)):
         name = f"seed{seed}_irrelevant{share}_{'cal' if cal else 'plain'}"
@@ -99,7 +104,7 @@ class AccuracyCurve(TrainerCallback):
         if state.global_step % self.steps and state.global_step < state.max_steps:
             return
         correct = answer_questions(model, self.processor, self.asked, progress=False).correct
-        kinds = {kind: float(correct[self.asked.kinds == kind].mean()) for kind in QUESTION_KINDS}
+        kinds = {kind: float(correct[self.asked.kinds == kind].mean()) for kind in dict.fromkeys(self.asked.kinds)}
         seen = float(correct[np.isin(self.asked.kinds, SEEN)].mean())
         self.points.append({"step": state.global_step, "all": float(correct.mean()), "seen": seen, **kinds})
 
@@ -121,18 +126,18 @@ def train_and_measure(
     return {
         "curve": curve.points,
         "questions": len(asked.asked),
-        "irrelevant_words": irrelevant_share(data.irrelevant),
+        "irrelevant_words": irrelevant_share(data.irrelevant, data.scene_objects),
         "weights": {window: mean_weights(model, processor, words, window) for window in (1, args.cal_window)},
     }
 
 
-def irrelevant_share(asked_for: float) -> float:
+def irrelevant_share(asked_for: float, num_objects: int | None = None) -> float:
     """Measure the share of the training answers' words that are not about the image."""
     relevant, everything = (
         sum(
             len(part["text"].split())
             for seed in range(ROWS_COUNTED)
-            for message in scene_messages(seed, irrelevant=share)
+            for message in scene_messages(seed, irrelevant=share, num_objects=num_objects)
             if message["role"] == "assistant"
             for part in message["content"]
         )

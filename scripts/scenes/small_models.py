@@ -9,11 +9,11 @@ evaluates and documents the model that the folder holds.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from . import base
 from .choice import CHART, TrainingChoice
 from .fine_tuning import fine_tune, training_arguments
 from .heads import evaluate_heads, heads_recipe, recipe_values, relative_backbone, train_heads
+from .reading import read_first
 from .saved import document, dual_encoder_benchmarks, evaluate_saved
 from .word_weights import mean_weights, weighed_words
 
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 @contextmanager
 def training_folder(folder: Path) -> Iterator[str]:
     """Give a temporary folder to train in; what belongs to a published model is copied into the folder afterwards."""
-    with tempfile.TemporaryDirectory() as top:
+    with TemporaryDirectory() as top:
         run = os.path.join(top, "run")
         yield run
         shutil.copytree(run, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT, base.VISION, "*.py"))
@@ -139,8 +140,9 @@ def make_cal(args: SmallModelArguments, folder: Path) -> None:
         ],
     )
     if args.train:
-        with training_folder(folder) as training.output_dir:
-            train_and_save(make_cal_trainer(start, data, training), torch.float16)
+        with training_folder(folder) as training.output_dir, TemporaryDirectory() as reading:
+            reader = read_first(start, Path(reading), args.max_steps)
+            train_and_save(make_cal_trainer(reader, data, training), torch.float16)
     model, processor = load_model(folder, dtype="auto"), load_processor(folder)
     own = evaluate_model(model, processor, [SceneQuestions(args.items, data.scene_size)], name=folder.name)
     words = weighed_words(CAPTIONS_WEIGHED, data.scene_size)
@@ -149,6 +151,7 @@ def make_cal(args: SmallModelArguments, folder: Path) -> None:
         shown = ", ".join(f"{kind} {weight:.2f}" for kind, weight in means.items())
         smoothing = "without smoothing" if window == 1 else f"smoothed over {window} tokens, as training uses it"
         own.notes.append(f"mean weight of each kind of word in {CAPTIONS_WEIGHED} test captions, {smoothing}: {shown}")
+    own.notes.append("its language model learned to read before it saw images: scripts/recipes/cal_scenes_reading.yaml")
     draw_answers(own, weights, folder / CHART)
     recipe = {**vars(start), **vars(data), **training.to_dict()}
     document(folder, "cal", own, recipe, base_model=args.base_model, chart=CHART)
@@ -177,13 +180,13 @@ def draw_answers(results: Results, weights: Mapping[int, Mapping[str, float]], p
     answers.set_title("Answers by kind of question", loc="left", fontsize=11)
     kinds = list(next(iter(weights.values())))
     for k, (window, means) in enumerate(weights.items()):
-        title = "without smoothing" if window == 1 else f"smoothed over {window} tokens"
+        title = "no smoothing" if window == 1 else f"over {window} tokens"
         words.bar(
             np.arange(len(kinds)) + 0.38 * k, [means[kind] for kind in kinds], 0.36, color=PALETTE[2 + k], label=title
         )
     words.set_xticks(np.arange(len(kinds)) + 0.19, kinds)
-    words.set(ylim=(1, 5), ylabel="mean weight, from 1 to 5")
-    words.legend(frameon=False, fontsize=9)
+    words.set(ylim=(1, 5.8), yticks=range(1, 6), ylabel="mean weight, from 1 to 5")  # with room for the legend
+    words.legend(frameon=False, fontsize=9, loc="upper center", ncols=2)
     words.set_title("Mean weight of each kind of word", loc="left", fontsize=11)
     for axes in (answers, words):
         axes.spines[["top", "right"]].set_visible(False)

@@ -264,6 +264,15 @@ def test_a_saved_model_answers_the_same(tmp_path):
     assert "position_table" not in " ".join(model.state_dict())
 
 
+def test_weights_in_half_precision_meet_a_table_in_float32():
+    """DeepSpeed brings the weights to bfloat16 and leaves the buffers."""
+    model = make_model()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16()
+    output = model(**cached())
+    assert output.image_components.dtype == output.text_components.dtype == torch.bfloat16
+
+
 def test_a_model_in_half_precision_leaves_zeros_zero():
     output = make_model().to(torch.bfloat16)(**cached())
     assert output.image_components.isfinite().all()

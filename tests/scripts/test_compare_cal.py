@@ -29,7 +29,7 @@ RUNS = [
 def test_a_comparison_goes_on_where_it_stopped(repository, tmp_path, capsys):
     flags = ["--config", str(repository / "scripts" / "recipes" / "cal_scenes.yaml"), *SMALL]
     flags += ["--vision_tower", str(repository / "hub_cards" / "released" / "scenes_base"), "--seeds", "1"]
-    flags += ["--shares", "0", "0.5", "--measure_steps", "1"]
+    flags += ["--shares", "0", "0.5", "--measure_steps", "1", "--reading_steps", "2"]
     flags += ["--scenes_asked", "5", "--captions_weighed", "3", "--output_dir", str(tmp_path)]
     first = main(flags)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("seed*.json")}

@@ -1,6 +1,7 @@
 """The demo and the base model's recipe at their smallest size; the README's table."""
 
 import json
+from functools import partial
 
 import pytest
 from safetensors.torch import load_file
@@ -11,6 +12,7 @@ from compalign.hub_cards.verify import check_card
 from compalign.scripts import demo
 from compalign.scripts.scenes import base
 from compalign.scripts.scenes.fine_tuning import METHODS
+from compalign.scripts.scenes.probe import probe
 from compalign.trainers import NegCLIPArguments
 from compalign.trainers.launch.recipe import parse_recipe
 
@@ -44,7 +46,8 @@ def test_demo_leaves_models_cards_results_table_chart_and_page(tmp_path):
     assert (tmp_path / "docs" / "images" / "demo.png").read_bytes() == (tmp_path / "chart.png").read_bytes()
 
 
-def test_base_recipe_trains_and_documents_a_model(tmp_path, repository):
+def test_base_recipe_trains_and_documents_a_model(tmp_path, repository, monkeypatch):
+    monkeypatch.setattr(base, "probe", partial(probe, train=300, test=60))
     recipe = repository / "scripts" / "recipes" / "scenes_base.yaml"
     size = ["--per_device_train_batch_size", "4", "--vision_steps", "2", "--max_steps", "2", "--logging_steps", "1"]
     base.main(["--config", str(recipe), "--output_dir", str(tmp_path), *size])

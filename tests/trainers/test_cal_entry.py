@@ -111,3 +111,12 @@ def test_an_assembled_model_trains_under_zero3_as_under_ddp(tmp_path):
         succeed(*TWO_PROCESSES, tmp_path / "run.py", *recipe, "--output_dir", folder, *flags, DS_ACCELERATOR="cpu")
         losses.append(json.loads((folder / "train_results.json").read_text())["train_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("given", [{}, {"scenes": 4, "scene_texts": 4}, {"train": ["a.json"], "scenes": 4}])
+def test_rows_come_from_one_source(given, tmp_path):
+    from compalign.trainers import CALArguments
+    from compalign.trainers.launch.cal import ConversationDataArguments, training_rows
+
+    with pytest.raises(ValueError, match="give exactly one of train, scenes and scene_texts, got train="):
+        training_rows(ConversationDataArguments(**given), CALArguments(output_dir=str(tmp_path)))

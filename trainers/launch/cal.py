@@ -11,7 +11,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, ProcessorMixin, se
 from transformers.integrations import deepspeed
 
 from ...data import load_conversations
-from ...data.scenes import SceneConversationDataset
+from ...data.scenes import SceneConversationDataset, SceneReadingDataset
 from ...modeling import LlavaCALForConditionalGeneration, LlavaNextCALForConditionalGeneration
 from ...modeling.kinds import load_config, load_model, load_processor
 from ..adapters import PROJECTORS, AdapterArguments, add_adapters, refuse_adapter_chain
@@ -65,7 +65,14 @@ class ConversationDataArguments:
     )
     images: str | None = field(default=None, metadata={"help": "Folder of the images; by default that of the file."})
     scenes: int = field(default=0, metadata={"help": "Number of generated conversations to use instead of --train."})
+    scene_texts: int = field(
+        default=0,
+        metadata={"help": "Number of generated texts with questions, without images, to use instead of --train."},
+    )
     scene_size: int = field(default=64, metadata={"help": "Side of the generated images in pixels."})
+    scene_objects: int | None = field(
+        default=None, metadata={"help": "Number of objects per generated scene; default: one to four."}
+    )
     shuffled: float = field(
         default=0.0, metadata={"help": "Share of generated conversations whose text belongs to another image."}
     )
@@ -158,13 +165,17 @@ def training_rows(data: ConversationDataArguments, args: CALArguments) -> Any:
     """Load the training rows.
 
     Raises:
-        ValueError: If neither a source nor a number of scenes is given, or both are.
+        ValueError: If not exactly one of a source, a number of scenes and a number of texts is given.
     """
-    if bool(data.train) == bool(data.scenes):
-        raise ValueError(f"give either train or scenes, got train={data.train} and scenes={data.scenes}")
+    given = {name: getattr(data, name) for name in ("train", "scenes", "scene_texts")}
+    if sum(map(bool, given.values())) != 1:
+        got = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(f"give exactly one of train, scenes and scene_texts, got {got}")
+    if data.scene_texts:
+        return SceneReadingDataset(data.scene_texts, "train", args.seed)
     if data.scenes:
         return SceneConversationDataset(
-            data.scenes, "train", data.scene_size, args.seed, data.shuffled, data.irrelevant
+            data.scenes, "train", data.scene_size, args.seed, data.shuffled, data.irrelevant, data.scene_objects
         )
     return load_conversations(data.train, data.images, on_bad_row=args.on_bad_row)
 
