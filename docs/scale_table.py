@@ -154,7 +154,7 @@ def describe(outcome: Outcome, alone: Outcome, notes: dict[str, str]) -> str:
         if outcome is alone or "losses" not in alone:
             return "runs"
         difference = largest_difference(outcome["losses"], alone["losses"])
-        return "equal" if difference <= EQUAL else f"runs, {difference:.1%}"
+        return "equal" if difference <= EQUAL else f"runs, {100 * difference:.2g}%"
     word = "refused" if "refused" in outcome else "**fails**"
     sentence = outcome.get("refused") or outcome["fails"]
     sentence = sentence.splitlines()[0].split(". ")[0].rstrip(".")

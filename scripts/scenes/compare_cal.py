@@ -46,8 +46,8 @@ class ComparisonArguments:
     level: float = field(
         default=0.8, metadata={"help": "Accuracy on colour and object questions whose first step is reported."}
     )
-    measure_steps: int = field(default=50, metadata={"help": "Steps between two measurements."})
-    scenes_asked: int = field(default=150, metadata={"help": "Number of test scenes asked about."})
+    measure_steps: int = field(default=25, metadata={"help": "Steps between two measurements."})
+    scenes_asked: int = field(default=100, metadata={"help": "Number of test scenes asked about."})
     captions_weighed: int = field(default=100, metadata={"help": "Number of test captions whose words are weighted."})
     reading_steps: int | None = field(
         default=None,

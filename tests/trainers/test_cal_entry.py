@@ -25,7 +25,7 @@ def test_recipes_fill_the_arguments(recipe):
     if "deepspeed" in recipe.read_text():
         pytest.importorskip("deepspeed", reason="the recipe names a DeepSpeed configuration")
     start, data, args = parse_recipe(*KINDS, arguments=flags)
-    assert bool(data.train) != bool(data.scenes)
+    assert sum(map(bool, (data.train, data.scenes, data.scene_texts))) == 1
     for path in (start.chat_template, args.deepspeed):
         assert path is None or (REPOSITORY / path).exists()
     if "pretrain" in recipe.stem:
