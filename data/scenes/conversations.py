@@ -1,6 +1,7 @@
 """Conversations about scenes: a description on request, or questions and answers."""
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from ..readers.conversation_formats import Message, image_part, text_part
@@ -27,6 +28,15 @@ def _exchanges(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
         return [(rng.choice(CAPTION_REQUESTS), full_caption(scene, rng).text)]
     asked = questions(scene, rng)[: rng.randint(1, MOST_QUESTIONS)]
     return [(question.text, question.answer) for question in asked]
+
+
+def as_messages(exchanges: Iterable[tuple[str, str]]) -> list[Message]:
+    """Write pairs of what the user asks and the assistant answers as messages."""
+    return [
+        {"role": role, "content": [text_part(text)]}
+        for exchange in exchanges
+        for role, text in zip(("user", "assistant"), exchange, strict=True)
+    ]
 
 
 def _with_irrelevant(exchanges: list[tuple[str, str]], share: float, rng: random.Random) -> list[tuple[str, str]]:
@@ -58,11 +68,7 @@ def scene_messages(
     exchanges = _exchanges(scene, rng)
     if irrelevant:
         exchanges = _with_irrelevant(exchanges, irrelevant, random.Random(f"irrelevant/{split}/{seed}"))
-    messages: list[Message] = [
-        {"role": role, "content": [text_part(text)]}
-        for exchange in exchanges
-        for role, text in zip(("user", "assistant"), exchange, strict=True)
-    ]
+    messages = as_messages(exchanges)
     messages[0]["content"].insert(0, image_part())
     return messages
 

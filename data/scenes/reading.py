@@ -3,9 +3,9 @@
 import random
 from typing import Any
 
-from ..readers.conversation_formats import Message, text_part
+from ..readers.conversation_formats import Message
 from .captions import PLACE_WORDINGS, Mention
-from .conversations import CAPTION_REQUESTS
+from .conversations import CAPTION_REQUESTS, as_messages
 from .dataset import WebSceneDataset
 from .graph import PLACES, Scene, SceneObject, generate_scene, located
 from .questions import questions
@@ -60,11 +60,7 @@ def reading_messages(seed: int, split: str = "train") -> list[Message]:
     scene, rng = generate_scene(seed, split=split), random.Random(f"reading/{split}/{seed}")
     tags, described = listing(scene, rng), description(scene, rng)
     asked = [(asked.text, asked.answer) for asked in questions(scene, rng) if asked.kind in READABLE]
-    return [
-        {"role": role, "content": [text_part(part)]}
-        for exchange in [(f"{tags} . {rng.choice(CAPTION_REQUESTS)}", described), *asked]
-        for role, part in zip(("user", "assistant"), exchange, strict=True)
-    ]
+    return as_messages([(f"{tags} . {rng.choice(CAPTION_REQUESTS)}", described), *asked])
 
 
 class SceneReadingDataset(WebSceneDataset):
